@@ -1,0 +1,68 @@
+"""What every command shares: flags that refuse what they do not know, and errors as one line with an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+from fer_jax.errors import UserError
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse, but a stray word or a misspelt flag ends with one line that names the nearest right one."""
+
+    def __init__(self, **kwargs):
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def parse_args(self, args=None, namespace=None):
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(self._unknown(unknown[0]))
+        return parsed
+
+    def _unknown(self, word: str) -> str:
+        known = [option for option in self._option_string_actions if option.startswith('--')]
+        if not word.startswith('-'):
+            return f'stray word {word!r}; flags are written --name=value ({", ".join(known)})'
+        close = difflib.get_close_matches(word.split('=')[0], known, 1)
+        return f'unknown flag {word!r}; ' + (f'did you mean {close[0]}?' if close else f'known: {", ".join(known)}')
+
+    def error(self, message: str):
+        raise UserError(message)
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Runs a command's `main` and exits: 0 done, 1 the machine failed, 2 bad input, 130 interrupted."""
+    name = 'fer_jax.' + os.path.splitext(os.path.basename(sys.argv[0]))[0]
+    try:
+        sys.exit(main() or 0)
+    except UserError as error:
+        print(f'{name}: error: {error}', file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f'{name}: interrupted', file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        line = _os_error_line(error)
+        if line is None:
+            raise
+        print(f'{name}: error: {line}', file=sys.stderr)
+        sys.exit(1)
+
+
+def _os_error_line(error: OSError) -> str | None:
+    where = f' ({error.filename})' if error.filename else ''
+    return {
+        errno.ENOSPC: f'no space left on the disk{where}; free some and run the same command again',
+        errno.EDQUOT: f'disk quota exceeded{where}; free some and run the same command again',
+        errno.EACCES: f'permission denied{where}; choose a place you can read and write',
+        errno.EROFS: f'read-only file system{where}; choose a place you can write',
+        errno.ENOTDIR: f'not a directory{where}',
+        errno.ENOENT: f'no such file or directory{where}',
+        errno.EISDIR: f'is a directory{where}; a file is wanted',
+        errno.EEXIST: f'already exists{where}',
+    }.get(error.errno)

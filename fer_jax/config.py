@@ -1,0 +1,262 @@
+"""The configuration: every field with its default and meaning, files that change some, flags that change more."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import importlib.util
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fer_jax.errors import UserError
+
+
+def default_config() -> ConfigDict:
+    """Every field there is. A configuration file starts from here and changes what its experiment needs."""
+    config = ConfigDict()
+    config.task = 'classify'  # what the run trains; the one kind so far
+    config.seed = 0  # initial parameters, order of the data, augmentation, dropout
+
+    data = config.data = ConfigDict()
+    data.name = 'synthetic'  # 'synthetic', or the directory that `prepare` wrote, such as data/fer2013
+    data.size = 0  # side in pixels to resize to; 0 keeps the stored side
+    data.channels = 0  # 1 grey, 3 RGB; 0 keeps what is stored
+    data.drop = ()  # classes left out of every split alike
+    data.remove_twins = 'none'  # exact duplicates taken out of training: none, evaluation (leaks only), all
+    data.normalize = 'dataset'  # 'dataset': training mean and deviation; 'image': each image's own
+    data.crop = 0  # side of the window the network sees, random in training, central after; 0 = all
+
+    synthetic = data.synthetic = ConfigDict()  # read when data.name is 'synthetic'
+    synthetic.seed = 0  # faces are a pure function of (seed, index)
+    synthetic.num_train = 6000
+    synthetic.num_validation = 1000
+    synthetic.num_test = 1000
+    synthetic.size = 48
+    synthetic.channels = 1
+    synthetic.noise_rate = 0.0  # share of training labels made wrong, symmetric
+
+    model = config.model = ConfigDict()
+    model.name = 'shallow_cnn'  # shallow_cnn, wider_cnn, resnet34
+    model.dropout = -1.0  # share of units dropped where the network has dropout; -1 keeps the network's own
+    model.dtype = 'float32'  # of the computation, float32 or bfloat16; parameters stay float32
+
+    augment = config.augment = ConfigDict()  # see fer_jax.data.augment.Augmentation
+    augment.flip = False  # mirror, probability one half
+    augment.rotate = 0.0  # degrees, either way
+    augment.shift = 0.0  # fraction of the side, either way
+    augment.shear = 0.0  # degrees, either way
+    augment.zoom = 0.0  # fraction, either way
+    augment.crop_scale = 1.0  # smallest share of the area a random crop keeps before it is resized
+    augment.crop_aspect = 1.0  # largest ratio of the crop's sides
+    augment.brightness = 0.0  # fraction of the full range, either way
+    augment.contrast = 0.0  # fraction, either way
+    augment.erase = 0.0  # probability of an erased rectangle
+    augment.erase_area = 0.2  # its largest share of the area
+
+    train = config.train = ConfigDict()
+    train.epochs = 10.0  # length of the run in passes over the training images
+    train.steps = 0  # length in steps instead; 0 = by epochs
+    train.batch_size = 128  # images per step, over all devices together
+    train.steps_per_dispatch = 0  # steps compiled into one program; 0 = 1 on a CPU, up to 32 elsewhere
+    train.label_smoothing = 0.0  # share of each target spread evenly over the classes
+    train.mixup = 0.0  # alpha of mixup's Beta distribution (Zhang et al. 2018); 0 = off
+    train.cutmix = 0.0  # alpha of cutmix (Yun et al. 2019); with mixup too, a coin decides per step
+    train.class_weights = 'none'  # 'balanced': each class weighs the same in the loss
+    train.ema = 0.0  # decay per step of the averaged parameters, which are then the ones evaluated; 0 = off
+    train.early_stopping = 0  # evaluations without a better validation accuracy before the run ends; 0 = off
+    train.max_bad_steps = 10  # steps in a row with a non-finite loss or gradient before the run stops
+
+    optimizer = config.optimizer = ConfigDict()
+    optimizer.name = 'adamw'  # sgd, adam, adamw
+    optimizer.learning_rate = 1e-3  # peak
+    optimizer.momentum = 0.9  # sgd
+    optimizer.nesterov = True  # sgd
+    optimizer.b1 = 0.9  # adam, adamw
+    optimizer.b2 = 0.999  # adam, adamw
+    optimizer.weight_decay = 0.0  # kernels only; decoupled for adamw, added to the gradient for sgd and adam
+    optimizer.clip_norm = 0.0  # global norm of the gradients; 0 = off
+    optimizer.clip_value = 0.0  # each gradient value, either way; 0 = off
+
+    schedule = config.schedule = ConfigDict()
+    schedule.name = 'cosine'  # constant, step, cosine, cycles (cosine with restarts), plateau
+    schedule.warmup_epochs = 0.0  # linear from zero
+    schedule.end_factor = 0.0  # cosine, cycles: last rate as a share of the peak
+    schedule.step_start_epochs = 20.0  # step: epochs before the first decay
+    schedule.step_every_epochs = 1.0  # step: epochs between decays
+    schedule.step_factor = 0.8  # step: rate times this at each
+    schedule.cycles = 1  # cycles: how many
+    schedule.plateau_factor = 0.5  # plateau: rate times this …
+    schedule.plateau_patience = 5  # … after as many evaluations without a lower validation loss
+
+    evaluation = config.evaluation = ConfigDict()
+    evaluation.every_steps = 0  # validation during training; 0 = once per epoch
+    evaluation.batch_size = 256  # images per step
+    evaluation.tta = 'none'  # test-time augmentation: none, flip, five_crop, ten_crop
+    evaluation.last = 1  # members of the run's own ensemble: its last N checkpoints
+    evaluation.splits = ('validation',)  # read at the end of training; test only when named here
+
+    checkpoint = config.checkpoint = ConfigDict()
+    checkpoint.every_steps = 0  # besides one at every evaluation; 0 = only there
+    checkpoint.snapshot_steps = 0  # checkpoints at these multiples are the ones `last` counts; 0 = all
+    checkpoint.keep_last = 3  # of those, how many are kept; the best by validation accuracy is kept too
+
+    config.log_every_steps = 50  # a line of metrics.jsonl; evaluations add theirs
+    return config
+
+
+@dataclasses.dataclass(frozen=True)
+class TableRow:
+    """A row of a file of configs/tables.
+
+    Attributes:
+        name: what the row shows; rows with the same config and overrides share their runs.
+        config: configuration file.
+        overrides: field to value.
+        read: `single` (the best member by validation), `ensemble` (the members of one run), or `pooled` (the members
+            of all seeds' runs in one ensemble).
+        seeds: one run each.
+        published: in per cent, or None; `source` says where it stands.
+    """
+
+    name: str
+    config: str
+    read: str
+    seeds: tuple[int, ...] = (0, 1, 2)
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    published: float | None = None
+    source: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A file of configs/tables returns one from `get_table()`.
+
+    Attributes:
+        title: of the table.
+        dataset: as `prepare --dataset` names it; its prepared form is looked for in data/NAME.
+        obtain: where the data comes from, for those who do not have it.
+        rows: in order.
+    """
+
+    title: str
+    dataset: str
+    obtain: str
+    rows: Sequence[TableRow]
+
+
+def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """Reads a configuration file and applies `--config.KEY=VALUE` flags.
+
+    Args:
+        path: a Python file with `get_config()`, or FILE:ARG for `get_config(ARG)`.
+        overrides: flags, each `--config.section.key=value`.
+
+    Returns:
+        A locked ConfigDict with exactly the fields of `default_config`, each of its default's type.
+
+    Raises:
+        UserError: for a missing or broken file, an unknown key, or a value of the wrong type.
+    """
+    config = _run_config_file(path)
+    _check_fields(config, default_config(), path)
+    for flag in overrides:
+        name, separator, text = flag.removeprefix('--config.').partition('=')
+        if not separator:
+            raise UserError(f'flag {flag!r} has no value; write --config.{name}=VALUE')
+        set_field(config, name, text)
+    return config.lock()
+
+
+def set_field(config: ConfigDict, name: str, value: Any) -> None:
+    """Sets a dotted field to a value, or to what its text means for a field of that type.
+
+    Raises:
+        UserError: if there is no such field, naming the nearest, or the value is of another type.
+    """
+    *sections, key = name.split('.')
+    section = config
+    for part in sections:
+        section = section.get(part) if isinstance(section, ConfigDict) else None
+    if not isinstance(section, ConfigDict) or key not in section or isinstance(section[key], ConfigDict):
+        close = difflib.get_close_matches(name, flatten(config), 1, 0.4)
+        raise UserError(f'there is no config.{name}' + (f'; did you mean config.{close[0]}?' if close else ''))
+    with config.unlocked():
+        section[key] = _typed(value, section[key], name)
+
+
+def flatten(config: ConfigDict, prefix: str = '') -> dict[str, Any]:
+    """Dotted field names to values, in order."""
+    fields = {}
+    for key, value in config.items():
+        fields |= flatten(value, f'{prefix}{key}.') if isinstance(value, ConfigDict) else {prefix + key: value}
+    return fields
+
+
+def _typed(value: Any, default: Any, name: str) -> Any:
+    wanted = {bool: 'true or false', int: 'a whole number', float: 'a number', str: 'a word', tuple: 'a list a,b,c'}
+    failure = UserError(f'config.{name}={value!r}: {wanted[type(default)]} is wanted, such as {default!r}')
+    if isinstance(default, str):
+        if isinstance(value, str):
+            return value
+        raise failure
+    if isinstance(default, tuple):
+        if isinstance(value, str):
+            value = [part.strip(' "\'') for part in value.strip('()[] ').split(',') if part.strip(' "\'')]
+        if isinstance(value, (tuple, list)) and all(isinstance(part, str) for part in value):
+            return tuple(value)
+        raise failure
+    if isinstance(value, str):
+        try:
+            value = ast.literal_eval(value.strip().capitalize() if isinstance(default, bool) else value.strip())
+        except (ValueError, SyntaxError):
+            raise failure from None
+    if isinstance(default, bool) or isinstance(value, bool):
+        if isinstance(default, bool) and isinstance(value, bool):
+            return value
+        raise failure
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise failure
+    if isinstance(default, int) and value != int(value):
+        raise failure
+    return type(default)(value)
+
+
+def _run_config_file(path: str) -> ConfigDict:
+    file, _, argument = path.partition(':')
+    if not os.path.isfile(file):
+        folder = os.path.dirname(file) or '.'
+        there = sorted(name for name in os.listdir(folder) if name.endswith('.py')) if os.path.isdir(folder) else []
+        close = difflib.get_close_matches(os.path.basename(file), there, 1, 0.4)
+        hint = f'; did you mean {os.path.join(folder, close[0])}?' if close else ''
+        raise UserError(f'no configuration file {file}{hint}')
+    spec = importlib.util.spec_from_file_location('fer_jax_config_file', file)
+    if spec is None:
+        raise UserError(f'{file} is not a Python file with get_config()')
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config(argument) if argument else module.get_config()
+    except UserError:
+        raise
+    except Exception as error:  # a configuration file is the user's code: whatever it raises is one line
+        raise UserError(f'{file} failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}') from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(f'{file}: get_config() returned {type(config).__name__}; a ConfigDict is wanted')
+    return config
+
+
+def _check_fields(config: ConfigDict, defaults: ConfigDict, path: str) -> None:
+    known, given = flatten(defaults), flatten(config)
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1, 0.4)
+            raise UserError(f'{path} sets config.{name}, which is no field' + (f'; did you mean {close[0]}?' if close else ''))
+    for name, default in known.items():
+        if name not in given:
+            raise UserError(f'{path} lacks config.{name}; start from fer_jax.config.default_config()')
+        set_field(config, name, _typed(given[name], default, name))

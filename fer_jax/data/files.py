@@ -1,0 +1,151 @@
+"""The files in a directory, in a zip, or just one file: listed and opened alike."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import os
+import stat
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from fer_jax.errors import UserError
+
+_JUNK = ('thumbs.db', 'ehthumbs.db', 'desktop.ini', '__macosx')
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One file: printable name with '/' between the parts, size in bytes, path on disk (None inside a zip).
+
+    `open` may raise anything that a damaged archive makes zipfile raise.
+    """
+
+    name: str
+    size: int
+    open: Callable[[], BinaryIO]
+    path: Path | None = None
+
+    @property
+    def is_junk(self) -> bool:
+        """Hidden files, and what Windows and macOS leave in folders and archives."""
+        return any(part.startswith('.') or part.lower() in _JUNK for part in self.name.split('/'))
+
+    def read(self, limit: int) -> bytes:
+        """The content.
+
+        Raises:
+            ValueError: if it has more than `limit` bytes, or cannot be read.
+        """
+        if self.size > limit:
+            raise ValueError(f'{self.size:,} bytes, more than the {limit:,} allowed')
+        try:
+            with self.open() as file:
+                data = file.read(limit + 1)
+        except Exception as error:  # a damaged zip member raises zlib.error, BadZipFile, NotImplementedError and more
+            raise ValueError(f'unreadable: {str(error) or type(error).__name__}') from None
+        if len(data) > limit:
+            raise ValueError(f'more than the {limit:,} bytes allowed')
+        return data
+
+
+@contextlib.contextmanager
+def open_members(path: Path) -> Iterator[tuple[Member, ...]]:
+    """Lists the files of a directory or zip (or the one file itself), sorted by name.
+
+    Raises:
+        UserError: if the path is missing, or is an archive that is damaged or of another kind.
+    """
+    if not path.exists():
+        raise UserError(f'{printable(path)} does not exist')
+    if path.is_dir():
+        yield tuple(sorted(_walk(path), key=lambda member: member.name))
+        return
+    if not path.is_file():
+        raise UserError(f'{printable(path)} is neither a file nor a directory')
+    with path.open('rb') as file:
+        magic = file.read(4)
+    if magic[:2] == b'\x1f\x8b' or path.suffix.lower() in ('.tar', '.tgz', '.gz', '.7z', '.rar'):
+        raise UserError(f'{printable(path)} is an archive but not a zip; unpack it and give the directory')
+    if magic[:2] == b'PK' or path.suffix.lower() == '.zip':
+        with _open_zip(path) as archive:
+            members = [
+                Member(
+                    printable(info.filename.replace('\\', '/')), info.file_size, functools.partial(archive.open, info)
+                )
+                for info in archive.infolist()
+                if not info.is_dir()
+            ]
+            yield tuple(sorted(members, key=lambda member: member.name))
+        return
+    yield (Member(printable(path.name), path.stat().st_size, functools.partial(path.open, 'rb'), path),)
+
+
+def fingerprint(path: Path, members: Iterable[Member]) -> tuple[str, int]:
+    """SHA-256 (hex) and size in bytes of a file; of a directory, over names and contents of `members`."""
+    if not path.is_dir():
+        with path.open('rb') as file:
+            return hashlib.file_digest(file, 'sha256').hexdigest(), path.stat().st_size
+    digest = hashlib.sha256()
+    for member in members:
+        content = b'not a regular file'
+        if member.size >= 0:
+            with member.open() as file:
+                content = hashlib.file_digest(file, 'sha256').digest()
+        digest.update(member.name.encode() + b'\0' + content)
+    return digest.hexdigest(), sum(max(member.size, 0) for member in members)
+
+
+def printable(name: str | os.PathLike) -> str:
+    """A file name that can be written as UTF-8; bytes that are none come out as backslash escapes."""
+    return os.fspath(name).encode('utf-8', 'backslashreplace').decode()
+
+
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except PermissionError:
+        raise
+    except (
+        Exception
+    ) as error:  # damaged directories raise struct.error, UnicodeDecodeError and others besides BadZipFile
+        raise UserError(
+            f'{printable(path)} is not a whole zip file ({str(error) or type(error).__name__}); fetch it again'
+        ) from None
+
+
+def _walk(root: Path) -> Iterator[Member]:
+    seen = {os.path.realpath(root)}
+
+    def fail(error: OSError):
+        raise error
+
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=fail):
+        kept = []
+        for name in folders:
+            real = os.path.realpath(os.path.join(folder, name))
+            if real not in seen:  # a link to a folder above would lead round in circles
+                seen.add(real)
+                kept.append(name)
+        folders[:] = kept
+        for name in names:
+            path = Path(folder, name)
+            yield _file(path, printable(path.relative_to(root).as_posix()))
+
+
+def _file(path: Path, name: str) -> Member:
+    try:
+        info = path.stat()
+    except OSError:
+        info = None
+    if info is None or not stat.S_ISREG(info.st_mode):
+        return Member(name, -1, functools.partial(_refuse, path), path)
+    return Member(name, info.st_size, functools.partial(open, path, 'rb'), path)
+
+
+def _refuse(path: Path) -> BinaryIO:
+    raise ValueError('a broken link' if path.is_symlink() and not path.exists() else 'not a regular file')

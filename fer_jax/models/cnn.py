@@ -1,0 +1,61 @@
+"""The two small networks of seed 002: 5x5 convolutions, 2x2 max-pools, one hidden dense layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from fer_jax.models.layers import max_pool_2x2
+
+_he_normal = nn.initializers.he_normal()
+
+
+class PlainCNN(nn.Module):
+    """Convolutions of 5x5, stride 1, each followed by a 2x2 max-pool and ReLU; then a dense layer and the head.
+
+    Attributes:
+        num_classes: K.
+        channels: output channels of each convolution.
+        hidden: units of the dense layer.
+        dropout: share of the dense layer's units dropped in training.
+        dtype: of the computation; parameters are float32.
+    """
+
+    num_classes: int
+    channels: Sequence[int]
+    hidden: int = 128
+    dropout: float = 0.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images_BHWC: Float[Array, 'B H W C'], train: bool = False
+    ) -> tuple[Float[Array, 'B K'], dict[str, Array]]:
+        """Logits (float32), and intermediates: `features`, the dense layer's output."""
+        x = images_BHWC.astype(self.dtype)
+        for channels in self.channels:
+            x = nn.Conv(channels, (5, 5), dtype=self.dtype, kernel_init=_he_normal)(x)
+            # ReLU after the pool gives the same values on a quarter of the pixels.
+            x = nn.relu(max_pool_2x2(x))
+        x = x.reshape(len(x), -1)
+        features_BD = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, kernel_init=_he_normal)(x))
+        x = nn.Dropout(self.dropout, deterministic=not train)(features_BD)
+        logits_BK = nn.Dense(self.num_classes, dtype=self.dtype)(x)
+        return logits_BK.astype(jnp.float32), {'features': features_BD}
+
+
+class ShallowCNN(PlainCNN):
+    """Seed 002's first network: 16 and 36 channels, no regularisation."""
+
+    channels: Sequence[int] = (16, 36)
+
+
+class WiderCNN(PlainCNN):
+    """Seed 002's second network: 32, 64 and 64 channels, dropout 30 %."""
+
+    channels: Sequence[int] = (32, 64, 64)
+    dropout: float = 0.3

@@ -1,0 +1,71 @@
+"""Residual networks (He et al. 2016) for small faces: a 3x3 stem, no first pool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+_conv_init = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with BatchNorm around a shortcut (1x1 where the shape changes)."""
+
+    channels: int
+    stride: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x_BHWC: Float[Array, 'B H W C'], train: bool) -> Array:
+        conv = partial(nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=_conv_init)
+        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=self.dtype)
+        stride = (self.stride, self.stride)
+        y = nn.relu(norm()(conv(self.channels, (3, 3), stride, padding=1)(x_BHWC)))
+        y = norm(scale_init=nn.initializers.zeros)(conv(self.channels, (3, 3), padding=1)(y))
+        if x_BHWC.shape != y.shape:
+            x_BHWC = norm()(conv(self.channels, (1, 1), stride)(x_BHWC))
+        return nn.relu(x_BHWC + y)
+
+
+class ResNet(nn.Module):
+    """Stem, four stages of basic blocks at 64 to 512 channels, mean over pixels, linear head.
+
+    Attributes:
+        num_classes: K.
+        blocks: basic blocks per stage.
+        dropout: share of the pooled features dropped in training.
+        dtype: of the computation; parameters and statistics are float32.
+    """
+
+    num_classes: int
+    blocks: Sequence[int]
+    dropout: float = 0.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images_BHWC: Float[Array, 'B H W C'], train: bool = False
+    ) -> tuple[Float[Array, 'B K'], dict[str, Array]]:
+        """Logits (float32), and intermediates: `features` [B, 512], the pooled output of the last stage."""
+        x = images_BHWC.astype(self.dtype)
+        x = nn.Conv(64, (3, 3), padding=1, use_bias=False, dtype=self.dtype, kernel_init=_conv_init)(x)
+        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(x))
+        for stage, count in enumerate(self.blocks):
+            for block in range(count):
+                stride = 2 if stage > 0 and block == 0 else 1
+                x = BasicBlock(64 * 2**stage, stride, self.dtype)(x, train)
+        features_BD = x.mean((1, 2))
+        x = nn.Dropout(self.dropout, deterministic=not train)(features_BD)
+        logits_BK = nn.Dense(self.num_classes, dtype=self.dtype)(x)
+        return logits_BK.astype(jnp.float32), {'features': features_BD}
+
+
+class ResNet34(ResNet):
+    """Seed 002's third network: 3, 4, 6 and 3 blocks."""
+
+    blocks: Sequence[int] = (3, 4, 6, 3)

@@ -1,0 +1,178 @@
+"""Checkpoints: written aside, summed, renamed into place; verified before they are read. The only user of orbax."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from fer_jax.errors import UserError
+
+_CHECKSUMS = 'checksums.json'
+
+
+class Checkpoints:
+    """The directory `WORKDIR/checkpoints`: one folder per step, with the items model, optimizer and position.
+
+    `position` is a JSON object: at least `step`, `member` (whether `evaluate --last` counts it) and `metrics`
+    (of the validation split, {} if it was not read at that step).
+
+    Attributes:
+        directory: absolute path.
+        keep_last: how many members are kept; besides them the best by validation accuracy, and the latest.
+    """
+
+    def __init__(self, workdir: str, keep_last: int = 3):
+        self.directory = os.path.abspath(os.path.join(workdir, 'checkpoints'))
+        self.keep_last = keep_last
+        self._writer = concurrent.futures.ThreadPoolExecutor(1)
+        self._pending: concurrent.futures.Future | None = None
+
+    def steps(self) -> list[int]:
+        """The complete checkpoints, oldest first."""
+        if not os.path.isdir(self.directory):
+            return []
+        return sorted(int(name) for name in os.listdir(self.directory) if name.isdigit())
+
+    def position(self, step: int) -> dict[str, Any]:
+        """The position of a checkpoint."""
+        with open(os.path.join(self.directory, str(step), 'position', 'metadata')) as file:
+            return json.load(file)
+
+    def members(self, last: int) -> list[int]:
+        """The steps of the last N members, oldest first; fewer where there are fewer."""
+        return [step for step in self.steps() if self.position(step)['member']][-last:]
+
+    def best(self) -> int | None:
+        """The step with the highest validation accuracy, the earliest of equals; None where none was validated."""
+        scored = [(step, self.position(step)['metrics'].get('validation/accuracy')) for step in self.steps()]
+        scored = [(accuracy, -step) for step, accuracy in scored if accuracy is not None]
+        return -max(scored)[1] if scored else None
+
+    def save(self, model: Any, optimizer: Any, position: dict[str, Any]) -> None:
+        """Starts writing a checkpoint and returns; what went wrong with the one before is raised here."""
+        self.wait()
+        # A copy: the step that follows gives its input buffers back to be overwritten.
+        model, optimizer = jax.block_until_ready(jax.tree.map(jnp.copy, (model, optimizer)))
+        self._pending = self._writer.submit(self._write, model, optimizer, position)
+
+    def wait(self) -> None:
+        """Waits until the checkpoint under way is complete; raises what went wrong."""
+        pending, self._pending = self._pending, None
+        if pending:
+            pending.result()
+
+    def _write(self, model: Any, optimizer: Any, position: dict[str, Any]) -> None:
+        step = position['step']
+        final, aside = os.path.join(self.directory, str(step)), os.path.join(self.directory, f'.writing-{step}')
+        shutil.rmtree(aside, ignore_errors=True)
+        items = ocp.args.Composite(
+            model=ocp.args.PyTreeSave(model),
+            optimizer=ocp.args.PyTreeSave(optimizer),
+            position=ocp.args.JsonSave(position),
+        )
+        try:
+            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+                checkpointer.save(aside, items)
+            with open(os.path.join(aside, _CHECKSUMS), 'w') as file:
+                json.dump(_checksums(aside), file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            shutil.rmtree(final, ignore_errors=True)
+            os.rename(aside, final)
+        except Exception as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            if 'No space left' in str(error):  # tensorstore does not raise OSError
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.directory) from error
+            raise
+        self._prune()
+
+    def _prune(self) -> None:
+        steps = self.steps()
+        keep = {*self.members(self.keep_last), self.best(), *steps[-1:]}
+        for step in steps:
+            if step not in keep:
+                # Renamed first, so that a kill in between never leaves half a checkpoint under its own name.
+                doomed = os.path.join(self.directory, f'.doomed-{step}')
+                os.rename(os.path.join(self.directory, str(step)), doomed)
+                shutil.rmtree(doomed)
+
+    def tidy(self) -> None:
+        """Removes what a killed run left half written."""
+        for name in os.listdir(self.directory) if os.path.isdir(self.directory) else []:
+            if re.match(r'\.(writing|doomed)-', name):
+                shutil.rmtree(os.path.join(self.directory, name))
+
+    def restore_latest(self, model: Any, optimizer: Any) -> tuple[Any, Any, dict[str, Any]] | None:
+        """The newest checkpoint that is whole: (model, optimizer, position), or None.
+
+        A damaged one is named on stderr, renamed to STEP.damaged, and the one before it is read.
+
+        Args:
+            model, optimizer: trees of arrays or ShapeDtypeStructs with the shapes, types and shardings wanted.
+        """
+        for step in reversed(self.steps()):
+            try:
+                self._verify(step)
+            except UserError as error:
+                folder = os.path.join(self.directory, str(step))
+                shutil.rmtree(folder + '.damaged', ignore_errors=True)
+                os.rename(folder, folder + '.damaged')
+                print(f'{error}; set aside, the checkpoint before it is used', file=sys.stderr)
+                continue
+            restored = self._read(step, model=model, optimizer=optimizer)
+            return restored['model'], restored['optimizer'], self.position(step)
+        return None
+
+    def restore_model(self, step: int, model: Any) -> Any:
+        """The variables of one checkpoint, verified.
+
+        Raises:
+            UserError: if it is damaged, or not there.
+        """
+        self._verify(step)
+        return self._read(step, model=model)['model']
+
+    def _read(self, step: int, **items: Any) -> dict[str, Any]:
+        def restore(item):
+            target = jax.tree.map(ocp.utils.to_shape_dtype_struct, item)
+            return ocp.args.PyTreeRestore(
+                item=target, restore_args=ocp.checkpoint_utils.construct_restore_args(target)
+            )
+
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            arguments = ocp.args.Composite(**{name: restore(item) for name, item in items.items()})
+            return checkpointer.restore(os.path.join(self.directory, str(step)), arguments)
+
+    def _verify(self, step: int) -> None:
+        folder = os.path.join(self.directory, str(step))
+        try:
+            with open(os.path.join(folder, _CHECKSUMS)) as file:
+                expected = json.load(file)
+        except (OSError, ValueError):
+            raise UserError(f'checkpoint {folder} has no readable {_CHECKSUMS}') from None
+        found = _checksums(folder)
+        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        if wrong:
+            raise UserError(f'checkpoint {folder} is damaged: {wrong[0]} differs from its checksum')
+
+
+def _checksums(folder: str) -> dict[str, str]:
+    sums = {}
+    for parent, _, names in sorted(os.walk(folder)):
+        for name in sorted(names):
+            path = os.path.join(parent, name)
+            if name != _CHECKSUMS or parent != folder:
+                with open(path, 'rb') as file:
+                    sums[os.path.relpath(path, folder)] = hashlib.file_digest(file, 'sha256').hexdigest()
+    return sums

@@ -1,0 +1,188 @@
+"""The training step of a classifier: a pure function `(state, batch, key) -> (state, metrics)`.
+
+Shape letters: B images of a batch, H and W pixels, C channels, K classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key
+
+from fer_jax.data.augment import Augmentation, augment
+from fer_jax.data.preprocess import Preprocessing, normalize
+
+
+@flax.struct.dataclass
+class State:
+    """What a training step changes.
+
+    Attributes:
+        step: int32, steps done.
+        variables: the network's collections: `params`, and `batch_stats` where it has BatchNorm.
+        optimizer: the optimiser's state.
+        average: exponential moving average of `variables`, or None.
+        plateau: state of `optax.contrib.reduce_on_plateau`, whose `scale` multiplies the update, or None.
+        bad_steps: int32, steps in a row whose loss or gradient was not finite; such a step changes nothing else.
+    """
+
+    step: Array
+    variables: Any
+    optimizer: Any
+    average: Any
+    plateau: Any
+    bad_steps: Array
+
+    @property
+    def _evaluated(self) -> str:
+        return 'variables' if self.average is None else 'average'
+
+    def split(self) -> tuple[Any, dict[str, Any]]:
+        """The variables to evaluate (the average where there is one), and all else that a resumed run needs."""
+        rest = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        model = rest.pop(self._evaluated)
+        return model, {name: value for name, value in rest.items() if value is not None}
+
+    def join(self, model: Any, rest: dict[str, Any]) -> State:
+        """The inverse of `split`, for a state of the same kind."""
+        return self.replace(**{self._evaluated: model}, **rest)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What stays the same over a run.
+
+    Attributes:
+        model: network that maps images to logits and intermediates.
+        optimizer: optax transformation.
+        plateau: `optax.contrib.reduce_on_plateau`, updated between steps with the validation loss, or None.
+        preprocessing: window and normalisation.
+        augmentation: ranges of the random changes.
+        class_weights: K factors on each example's loss by its label, or () for none.
+        label_smoothing, mixup, cutmix, ema: see `config.train`.
+    """
+
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    preprocessing: Preprocessing
+    plateau: optax.GradientTransformationExtraArgs | None = None
+    augmentation: Augmentation = Augmentation()
+    class_weights: tuple[float, ...] = ()
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    ema: float = 0.0
+
+
+def init_state(task: Task, key: Key[Array, '']) -> State:
+    """Fresh parameters and optimiser state."""
+    side, channels = task.preprocessing.input_side, task.preprocessing.channels
+    variables = task.model.init(key, jnp.zeros((1, side, side, channels)))
+    return State(
+        step=jnp.zeros((), jnp.int32),
+        variables=variables,
+        optimizer=task.optimizer.init(variables['params']),
+        average=jax.tree.map(jnp.copy, variables) if task.ema else None,
+        plateau=task.plateau.init(variables['params']) if task.plateau else None,
+        bad_steps=jnp.zeros((), jnp.int32),
+    )
+
+
+def train_step(task: Task, state: State, batch: dict[str, Array], key: Key[Array, '']) -> tuple[State, dict[str, Array]]:
+    """One update.
+
+    Args:
+        task: static.
+        state: before the step.
+        batch: `images` uint8 [B, H, W, C], `labels` int32 [B].
+        key: the step's own.
+
+    Returns:
+        The state after it, and `loss` (mean over the batch) and `correct` (how many the network had right under
+        its augmented view; with mixup or cutmix, by the larger share's label).
+    """
+    augment_key, mix_key, dropout_key = jax.random.split(key, 3)
+    num_classes = task.model.num_classes
+    images = augment(augment_key, batch['images'], task.augmentation, task.preprocessing.crop)
+    images_BHWC = normalize(images, task.preprocessing)
+    targets_BK = jax.nn.one_hot(batch['labels'], num_classes)
+    if task.class_weights:
+        weights_B = jnp.asarray(task.class_weights)[batch['labels']]
+    else:
+        weights_B = jnp.ones(len(targets_BK))
+    if task.mixup or task.cutmix:
+        images_BHWC, targets_BK, weights_B = mix(mix_key, images_BHWC, targets_BK, weights_B, task.mixup, task.cutmix)
+    smooth_BK = optax.smooth_labels(targets_BK, task.label_smoothing)
+
+    def loss_fn(params):
+        (logits_BK, _), updates = task.model.apply(
+            {**state.variables, 'params': params},
+            images_BHWC,
+            train=True,
+            mutable=['batch_stats'],
+            rngs={'dropout': dropout_key},
+        )
+        loss = jnp.mean(weights_B * optax.softmax_cross_entropy(logits_BK, smooth_BK))
+        return loss, (logits_BK, updates)
+
+    (loss, (logits_BK, updates)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.variables['params'])
+    correct = jnp.sum(logits_BK.argmax(-1) == targets_BK.argmax(-1))
+    return _update(task, state, gradients, updates, loss), {'loss': loss, 'correct': correct}
+
+
+def _update(task: Task, state: State, gradients, collections, loss) -> State:
+    finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradients))
+    keep_finite = lambda new, old: jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+    params = state.variables['params']
+    changes, optimizer = task.optimizer.update(gradients, state.optimizer, params)
+    if state.plateau is not None:
+        changes = jax.tree.map(lambda change: state.plateau.scale * change, changes)
+    variables = {**state.variables, **collections, 'params': optax.apply_updates(params, changes)}
+    variables = keep_finite(variables, state.variables)
+    average = state.average
+    if average is not None:
+        # The decay grows to its value, so that the first average is not the random start (as in tf.train.EMA).
+        decay = jnp.minimum(task.ema, (1.0 + state.step) / (10.0 + state.step))
+        average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, variables)
+    return State(
+        step=state.step + 1,
+        variables=variables,
+        optimizer=keep_finite(optimizer, state.optimizer),
+        average=average,
+        plateau=state.plateau,
+        bad_steps=jnp.where(finite, 0, state.bad_steps + 1),
+    )
+
+
+def mix(
+    key: Key[Array, ''],
+    images_BHWC: Float[Array, 'B H W C'],
+    targets_BK: Float[Array, 'B K'],
+    weights_B: Float[Array, 'B'],
+    mixup: float,
+    cutmix: float,
+) -> tuple[Array, Array, Array]:
+    """Mixup (Zhang et al. 2018) or cutmix (Yun et al. 2019) of each image with one partner; a coin decides if both.
+
+    The partner is the mirrored position in the batch, which is in random order already. Targets and weights mix
+    by the share of the image that each label really has.
+    """
+    share_key, coin_key, box_key = jax.random.split(key, 3)
+    use_cutmix = jax.random.bernoulli(coin_key) if mixup and cutmix else jnp.asarray(bool(cutmix))
+    alpha = jnp.where(use_cutmix, cutmix or 1.0, mixup or 1.0)
+    share = jax.random.beta(share_key, alpha, alpha)
+    height, width = images_BHWC.shape[1:3]
+    box_h, box_w = jnp.sqrt(1 - share) * height, jnp.sqrt(1 - share) * width
+    centre_y, centre_x = jax.random.uniform(box_key, (2,)) * jnp.array([height, width])
+    y, x = jnp.arange(height)[:, None, None] + 0.5, jnp.arange(width)[None, :, None] + 0.5
+    inside = (jnp.abs(y - centre_y) < box_h / 2) & (jnp.abs(x - centre_x) < box_w / 2)
+    share = jnp.where(use_cutmix, 1 - inside.mean(), share)
+    pixel_share = jnp.where(use_cutmix, 1.0 - inside, share)
+    blend = lambda values, share: share * values + (1 - share) * values[::-1]
+    return blend(images_BHWC, pixel_share), blend(targets_BK, share), blend(weights_B, share)

@@ -1,0 +1,241 @@
+"""The one loop: advances a state in dispatches, logs, evaluates, keeps checkpoints, stops and goes on.
+
+It knows no loss by name: `advance` sums whatever metrics its step has, `evaluate` reports whatever it measures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from fer_jax.errors import UserError
+from fer_jax.training.checkpoints import Checkpoints
+from fer_jax.training.record import Record
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopOptions:
+    """Lengths in steps.
+
+    Attributes:
+        total_steps: of the whole run.
+        examples_per_step: batch size over all devices.
+        steps_per_epoch: training images over batch size.
+        log_every, evaluate_every: cadences.
+        checkpoint_every: besides one at every evaluation; 0 = only there.
+        snapshot_every: checkpoints at its multiples are ensemble members; 0 = all that are not from a stop.
+        dispatch: steps per compiled program at most.
+        max_bad_steps: non-finite steps in a row before the run stops.
+        early_stopping: evaluations without a better validation accuracy before the run ends; 0 = never.
+    """
+
+    total_steps: int
+    examples_per_step: int
+    steps_per_epoch: float
+    log_every: int
+    evaluate_every: int
+    checkpoint_every: int = 0
+    snapshot_every: int = 0
+    dispatch: int = 1
+    max_bad_steps: int = 10
+    early_stopping: int = 0
+
+    def count_from(self, step: int) -> int:
+        """Steps of the dispatch that starts at `step`: a pure function of it, so that a resumed run repeats it."""
+        cadences = [self.log_every, self.evaluate_every, self.checkpoint_every, self.snapshot_every]
+        stops = [(step // every + 1) * every for every in cadences if every]
+        return min(*stops, self.total_steps, step + self.dispatch) - step
+
+    def at(self, every: int, step: int) -> bool:
+        """Whether a cadence falls on `step`; every cadence falls on the last step."""
+        return bool(every) and step % every == 0 or step == self.total_steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Hooks:
+    """What the loop calls.
+
+    Attributes:
+        advance: `(state, step, count) -> (state, sums)`: `count` steps in one program; on the device, the sums of
+            `loss` (per step) and `correct` (examples), and `bad_steps`, the non-finite steps in a row so far.
+        evaluate: `(state) -> metrics`, at least `validation/accuracy` and `validation/loss`.
+        after_evaluation: `(state, metrics) -> state`, such as lowering the learning rate.
+        learning_rate: `(step) -> float`, for the record.
+    """
+
+    advance: Callable[[Any, int, int], tuple[Any, dict[str, jax.Array]]]
+    evaluate: Callable[[Any], dict[str, float]]
+    after_evaluation: Callable[[Any, dict[str, float]], Any]
+    learning_rate: Callable[[int], float]
+
+
+class Stopped(Exception):
+    """The run was asked to stop and has saved a checkpoint; `args[0]` is the signal, `args[1]` the step."""
+
+
+def run_loop(options: LoopOptions, state: Any, hooks: Hooks, checkpoints: Checkpoints, record_dir: str) -> Any:
+    """Trains to the end, from the newest checkpoint if there is one.
+
+    Args:
+        state: fresh. `state.split()` gives what evaluation reads and the rest, each a checkpoint item of its own;
+            `state.join(model, rest)` puts them together again.
+
+    Returns:
+        The final state.
+
+    Raises:
+        Stopped: after SIGTERM or SIGINT, once a checkpoint is written.
+        UserError: after too many non-finite steps in a row; the last good checkpoint stays.
+    """
+    checkpoints.tidy()
+    run = _Run(options, hooks, checkpoints)
+    state = run.resume(state)
+    record = Record(record_dir, run.step)
+    bar = tqdm(
+        total=options.total_steps,
+        initial=run.step,
+        unit='step',
+        dynamic_ncols=True,
+        mininterval=0.5 if sys.stderr.isatty() else 15.0,
+    )
+    try:
+        with _Signals() as signals:
+            return run.to_the_end(state, record, bar, signals)
+    finally:
+        bar.close()
+        record.close()
+        checkpoints.wait()
+
+
+class _Run:
+    """Counters of a run in progress."""
+
+    def __init__(self, options: LoopOptions, hooks: Hooks, checkpoints: Checkpoints):
+        self.options, self.hooks, self.checkpoints = options, hooks, checkpoints
+        self.step = 0
+        self.seconds = 0.0
+        self.sums: dict[str, float] = {}  # of the metrics since the last log point
+        self.sum_steps = 0
+        self.best, self.waited = -np.inf, 0
+        self.bad_steps = 0
+        self.unread: list[dict[str, jax.Array]] = []
+        self.late_entry: dict[str, float] | None = None
+
+    def resume(self, state: Any) -> Any:
+        restored = self.checkpoints.restore_latest(*state.split())
+        if restored is None:
+            return state
+        model, rest, position = restored
+        for name in ('step', 'seconds', 'sums', 'sum_steps', 'best', 'waited'):
+            setattr(self, name, position[name])
+        return state.join(model, rest)
+
+    def to_the_end(self, state: Any, record: Record, bar: tqdm, signals: _Signals) -> Any:
+        options = self.options
+        clock = time.perf_counter() - self.seconds
+        while self.step < options.total_steps and not self._early_stop():
+            count = options.count_from(self.step)
+            state, sums = self.hooks.advance(state, self.step, count)
+            self._write_late(record, bar)
+            self.unread.append(sums)
+            self.sum_steps += count
+            self.step += count
+            self.seconds = time.perf_counter() - clock
+            bar.update(count)
+            state, metrics = self._evaluate(state, bar)
+            if metrics or options.at(options.log_every, self.step):
+                self.late_entry = self._entry() | metrics
+            scheduled = metrics or options.at(options.checkpoint_every, self.step) or self._is_member()
+            if scheduled or signals.received:
+                self._write_late(record, bar)
+                self._save(state, metrics, self._is_member())
+            if signals.received and self.step < options.total_steps:
+                self.checkpoints.wait()
+                raise Stopped(signals.received, self.step)
+        self._write_late(record, bar)
+        return state
+
+    def _evaluate(self, state: Any, bar: tqdm) -> tuple[Any, dict[str, float]]:
+        if not self.options.at(self.options.evaluate_every, self.step):
+            return state, {}
+        self._read_sums()
+        metrics = self.hooks.evaluate(state)
+        accuracy = metrics['validation/accuracy']
+        self.best, self.waited = (accuracy, 0) if accuracy > self.best else (self.best, self.waited + 1)
+        bar.set_postfix_str(f'validation {accuracy:.2%}, best {self.best:.2%}', refresh=False)
+        return self.hooks.after_evaluation(state, metrics), metrics
+
+    def _is_member(self) -> bool:
+        every = self.options.snapshot_every
+        scheduled = [self.options.evaluate_every, self.options.checkpoint_every]
+        return self.options.at(every, self.step) if every else any(self.options.at(e, self.step) for e in scheduled)
+
+    def _entry(self) -> dict[str, float]:
+        return {
+            'step': self.step,
+            'epoch': self.step / self.options.steps_per_epoch,
+            'examples': self.step * self.options.examples_per_step,
+            'learning_rate': float(self.hooks.learning_rate(self.step - 1)),
+            'seconds': round(self.seconds, 3),
+        }
+
+    def _write_late(self, record: Record, bar: tqdm) -> None:
+        """Writes the last log point; called when the next dispatch is under way, so that the device never waits."""
+        if self.late_entry is None:
+            return
+        self._read_sums()
+        loss = self.sums['loss'] / self.sum_steps
+        accuracy = self.sums['correct'] / (self.sum_steps * self.options.examples_per_step)
+        means = {'train/loss': loss if np.isfinite(loss) else None, 'train/accuracy': accuracy}
+        record.write(self.late_entry | means)
+        bar.set_description(f'loss {loss:.3f}', refresh=False)
+        self.late_entry, self.sums, self.sum_steps = None, {}, 0
+
+    def _read_sums(self) -> None:
+        for sums in jax.device_get(self.unread):
+            self.bad_steps = int(sums.pop('bad_steps'))
+            for name, value in sums.items():
+                self.sums[name] = self.sums.get(name, 0.0) + float(value)
+        self.unread = []
+        if self.bad_steps >= self.options.max_bad_steps:
+            kept = self.checkpoints.steps()
+            raise UserError(
+                f'loss or gradients were not finite in {self.bad_steps} steps in a row, up to step {self.step}; '
+                + (f'the checkpoint of step {kept[-1]} is kept' if kept else 'no checkpoint was written yet')
+                + '; lower config.optimizer.learning_rate or set config.optimizer.clip_norm'
+            )
+
+    def _early_stop(self) -> bool:
+        return 0 < self.options.early_stopping <= self.waited
+
+    def _save(self, state: Any, metrics: dict[str, float], member: bool) -> None:
+        self._read_sums()
+        position = {name: getattr(self, name) for name in ('step', 'seconds', 'sums', 'sum_steps', 'waited')}
+        position |= {'best': max(self.best, -1.0), 'metrics': metrics, 'member': member}
+        self.checkpoints.save(*state.split(), position)
+
+
+class _Signals:
+    """While entered, SIGTERM and SIGINT are noted instead of ending the process; a second SIGINT does end it."""
+
+    def __enter__(self):
+        self.received = 0
+        self._old = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, _frame):
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = number

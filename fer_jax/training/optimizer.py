@@ -1,0 +1,108 @@
+"""Learning-rate schedules and optimisers by name, all optax's."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import optax
+
+from fer_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerOptions:
+    """See `config.optimizer`; weight decay touches only arrays of two or more dimensions (no biases, no norms)."""
+
+    name: str = 'adamw'
+    learning_rate: float = 1e-3
+    momentum: float = 0.9
+    nesterov: bool = True
+    b1: float = 0.9
+    b2: float = 0.999
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0
+    clip_value: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleOptions:
+    """See `config.schedule`; lengths are in epochs."""
+
+    name: str = 'cosine'
+    warmup_epochs: float = 0.0
+    end_factor: float = 0.0
+    step_start_epochs: float = 20.0
+    step_every_epochs: float = 1.0
+    step_factor: float = 0.8
+    cycles: int = 1
+    plateau_factor: float = 0.5
+    plateau_patience: int = 5
+
+
+def make_schedule(
+    options: ScheduleOptions, peak: float, total_steps: int, steps_per_epoch: float
+) -> Callable[[int | jax.Array], float | jax.Array]:
+    """Learning rate as a function of the step.
+
+    `plateau` is constant here: the loop lowers it by `make_plateau` when validation asks for it.
+
+    Raises:
+        UserError: for an unknown name, or lengths that do not fit the run.
+    """
+    warmup = round(options.warmup_epochs * steps_per_epoch)
+    if warmup >= total_steps and warmup > 0:
+        raise UserError(f'config.schedule.warmup_epochs takes {warmup} steps; the whole run has {total_steps}')
+    after = total_steps - warmup
+    if options.name in ('constant', 'plateau'):
+        main = optax.constant_schedule(peak)
+    elif options.name == 'cosine':
+        main = optax.cosine_decay_schedule(peak, after, options.end_factor)
+    elif options.name == 'cycles':
+        if not 1 <= options.cycles <= after:
+            raise UserError(f'config.schedule.cycles is {options.cycles}; 1 to {after} fit this run')
+        edges = [round(after * cycle / options.cycles) for cycle in range(options.cycles + 1)]
+        lengths = [end - start for start, end in zip(edges, edges[1:], strict=False)]
+        main = optax.join_schedules(
+            [optax.cosine_decay_schedule(peak, length, options.end_factor) for length in lengths], edges[1:-1]
+        )
+    elif options.name == 'step':
+        start = round(options.step_start_epochs * steps_per_epoch)
+        every = max(1, round(options.step_every_epochs * steps_per_epoch))
+        main = optax.exponential_decay(peak, every, options.step_factor, max(start - every - warmup, 0), staircase=True)
+    else:
+        raise UserError(f'config.schedule.name is {options.name!r}; it can be constant, step, cosine, cycles, plateau')
+    if not warmup:
+        return main
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup])
+
+
+def make_optimizer(options: OptimizerOptions, schedule: Callable) -> optax.GradientTransformation:
+    """The optimiser: clipping, then the rule, then weight decay as the rule has it.
+
+    Raises:
+        UserError: for an unknown name.
+    """
+    decay = options.weight_decay
+    coupled = [optax.add_decayed_weights(decay, _kernels)] if decay else []
+    if options.name == 'sgd':
+        rule = [*coupled, optax.sgd(schedule, options.momentum or None, options.nesterov)]
+    elif options.name == 'adam':
+        rule = [*coupled, optax.adam(schedule, options.b1, options.b2)]
+    elif options.name == 'adamw':
+        rule = [optax.adamw(schedule, options.b1, options.b2, weight_decay=decay, mask=_kernels)]
+    else:
+        raise UserError(f'config.optimizer.name is {options.name!r}; it can be sgd, adam or adamw')
+    clips = [optax.clip(options.clip_value)] if options.clip_value else []
+    clips += [optax.clip_by_global_norm(options.clip_norm)] if options.clip_norm else []
+    return optax.chain(*clips, *rule)
+
+
+def make_plateau(options: ScheduleOptions) -> optax.GradientTransformationExtraArgs:
+    """`optax.contrib.reduce_on_plateau`, fed once per evaluation with the validation loss."""
+    return optax.contrib.reduce_on_plateau(options.plateau_factor, options.plateau_patience, rtol=1e-4, min_scale=1e-4)
+
+
+def _kernels(params):
+    return jax.tree.map(lambda array: array.ndim > 1, params)

@@ -1,0 +1,30 @@
+# Sourced by train.sh and test.sh. `environment DIR EXTRAS` makes the virtual environment DIR from the lock the first
+# time, or when setup.cfg or the lock have changed since; after that it returns at once. PYTHON names another python.
+
+fail() { echo "$(basename "$0"): error: $*" >&2; exit 2; }
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-python3.12 python3.11 python3 python}; do
+        if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    fail "Python 3.11 or 3.12 is needed; none of ${PYTHON:-python3.12 python3.11 python3 python} is one (PYTHON=... names another)"
+}
+
+has_gpu() { [ -e /proc/driver/nvidia/version ] || nvidia-smi -L >/dev/null 2>&1; }
+
+environment() {
+    local venv=$1 extras=$2 stamp python
+    python=$(find_python) || exit 2
+    stamp=$("$python" --version; echo "$extras"; cat setup.cfg launch/lock.txt)
+    if [ "$(cat "$venv/installed" 2>/dev/null)" != "$stamp" ]; then
+        echo "installing fer_jax[$extras] for $("$python" --version) into $venv; this happens once" >&2
+        "$python" -m venv --clear "$venv" || fail "cannot make $venv; on Debian and Ubuntu: apt-get install python3-venv"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint launch/lock.txt \
+            --editable ".[$extras]" || fail "installation failed; the lines above say why"
+        echo "$stamp" >"$venv/installed"
+    fi
+}

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# launch/train.sh [CONFIG] [--workdir=DIR] [--config.KEY=VALUE ...]
+# Trains CONFIG (default: the quickstart) on all local devices, evaluates it and writes its report. The first call on
+# a machine makes the environment. The same command again goes on where it stopped.
+set -euo pipefail
+here=$PWD
+cd "$(dirname "$0")/.."
+. launch/environment.sh
+
+config=configs/quickstart.py
+case ${1-} in
+    -h|--help) sed -n '2,4s/^# //p' launch/train.sh; exit ;;
+    ''|-*) ;;
+    *) config=$1; shift ;;
+esac
+file=${config%%:*}
+if [ ! -f "$file" ] && [ -f "$here/$file" ]; then config=$here/$config; fi
+
+workdir=()
+case " $* " in
+    *" --workdir"*) ;;
+    *) name=$(basename "${config##*configs/}"); workdir=(--workdir="checkpoints/$(echo "${config##*configs/}" | sed 's/\.py//; s/[:\/]/_/g')") ;;
+esac
+
+if has_gpu; then
+    environment .venv gpu
+else
+    echo "no NVIDIA GPU found: training on the CPU" >&2
+    environment .venv ''
+fi
+exec .venv/bin/python -m fer_jax.train --config="$config" "${workdir[@]}" "$@"

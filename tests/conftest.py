@@ -1,0 +1,75 @@
+"""Settings that must stand before jax is imported, and the tiny data and runs that several tests share."""
+
+import os
+
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=8'.strip()
+
+import jax
+import numpy as np
+import pytest
+
+from fer_jax import experiment, train
+from fer_jax.config import default_config, set_field
+from fer_jax.data.dataset import Dataset, Split, class_counts, pixel_hash
+
+CLASSES = ('anger', 'fear', 'happiness')
+
+
+def make_dataset(counts=(40, 23, 17), side=12, channels=1, classes=CLASSES, seed=0):
+    """Noise with a bright row whose place tells the class: learned in a few steps, made in no time."""
+    random = np.random.default_rng(seed)
+    splits = {}
+    for name, n in zip(('train', 'validation', 'test'), counts, strict=True):
+        labels = random.permutation(np.arange(n) % len(classes)).astype(np.int32)
+        images = random.integers(0, 160, (n, side, side, channels)).astype(np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[2 + 3 * label] = 255
+        ids = np.array([f'{name}_{index}' for index in range(n)])
+        splits[name] = Split(images, labels, ids, np.array([pixel_hash(image) for image in images]))
+    manifest = {
+        'dataset': 'rows',
+        'source': f'tests/conftest.py seed {seed}',
+        'class_names': list(classes),
+        'counts': {name: class_counts(split.labels, classes) for name, split in splits.items()},
+    }
+    return Dataset('rows', tuple(classes), splits, manifest)
+
+
+def make_config(**changes):
+    """A run of 8 steps over `make_dataset`; keys are dotted fields with `__` for the dot."""
+    config = default_config()
+    fields = {
+        'data__name': 'rows',
+        'train__steps': 8,
+        'train__batch_size': 16,
+        'log_every_steps': 2,
+        'evaluation__every_steps': 4,
+        'evaluation__batch_size': 16,
+        'schedule__name': 'constant',
+    }
+    for name, value in (fields | changes).items():
+        set_field(config, name.replace('__', '.'), value)
+    return config.lock()
+
+
+@pytest.fixture(scope='session')
+def dataset():
+    """40, 23 and 17 grey images of 12 pixels a side in three classes."""
+    return make_dataset()
+
+
+@pytest.fixture
+def make_run(monkeypatch, tmp_path):
+    """Trains a config in this process on one device, on a given data set, without pictures; returns the workdir."""
+
+    def run(name='run', data=None, **changes):
+        data = data or make_dataset()
+        monkeypatch.setattr(experiment, 'load_prepared', lambda _: data)
+        monkeypatch.setattr(jax, 'devices', lambda *_: jax.local_devices()[:1])
+        monkeypatch.setattr('fer_jax.evaluate.write_report', lambda *_, **__: None)
+        workdir = str(tmp_path / name)
+        train.train(make_config(**changes), workdir)
+        return workdir
+
+    return run

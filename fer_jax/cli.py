@@ -19,6 +19,11 @@ class ArgumentParser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **kwargs)
 
     def parse_args(self, args=None, namespace=None):
+        args = sys.argv[1:] if args is None else args
+        # Before argparse complains of what is missing: a misspelt flag is the likelier reason.
+        for word in args:
+            if word.startswith('--') and word.split('=')[0] not in self._option_string_actions:
+                self.error(self._unknown(word))
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
             self.error(self._unknown(unknown[0]))

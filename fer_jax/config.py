@@ -72,13 +72,13 @@ def default_config() -> ConfigDict:
     train.max_bad_steps = 10  # steps in a row with a non-finite loss or gradient before the run stops
 
     optimizer = config.optimizer = ConfigDict()
-    optimizer.name = 'adamw'  # sgd, adam, adamw
+    optimizer.name = 'adamw'  # sgd, adam, adamw, muon
     optimizer.learning_rate = 1e-3  # peak
-    optimizer.momentum = 0.9  # sgd
-    optimizer.nesterov = True  # sgd
-    optimizer.b1 = 0.9  # adam, adamw
-    optimizer.b2 = 0.999  # adam, adamw
-    optimizer.weight_decay = 0.0  # kernels only; decoupled for adamw, added to the gradient for sgd and adam
+    optimizer.momentum = 0.9  # sgd, muon
+    optimizer.nesterov = True  # sgd, muon
+    optimizer.b1 = 0.9  # adam, adamw; muon's arrays that are no kernels
+    optimizer.b2 = 0.999  # the same
+    optimizer.weight_decay = 0.0  # kernels only; decoupled for adamw and muon, added to the gradient for sgd and adam
     optimizer.clip_norm = 0.0  # global norm of the gradients; 0 = off
     optimizer.clip_value = 0.0  # each gradient value, either way; 0 = off
 
@@ -183,7 +183,7 @@ def set_field(config: ConfigDict, name: str, value: Any) -> None:
     for part in sections:
         section = section.get(part) if isinstance(section, ConfigDict) else None
     if not isinstance(section, ConfigDict) or key not in section or isinstance(section[key], ConfigDict):
-        close = difflib.get_close_matches(name, flatten(config), 1, 0.4)
+        close = _nearest(name, flatten(config))
         raise UserError(f'there is no config.{name}' + (f'; did you mean config.{close[0]}?' if close else ''))
     with config.unlocked():
         section[key] = _typed(value, section[key], name)
@@ -195,6 +195,13 @@ def flatten(config: ConfigDict, prefix: str = '') -> dict[str, Any]:
     for key, value in config.items():
         fields |= flatten(value, f'{prefix}{key}.') if isinstance(value, ConfigDict) else {prefix + key: value}
     return fields
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> list[str]:
+    """The field that was probably meant: by its whole name, or by its last part in another section."""
+    last = {field.rsplit('.', 1)[-1]: field for field in known}
+    by_last = difflib.get_close_matches(name.rsplit('.', 1)[-1], last, 1, 0.75)
+    return difflib.get_close_matches(name, known, 1, 0.75) or [last[part] for part in by_last]
 
 
 def _typed(value: Any, default: Any, name: str) -> Any:
@@ -254,7 +261,7 @@ def _check_fields(config: ConfigDict, defaults: ConfigDict, path: str) -> None:
     known, given = flatten(defaults), flatten(config)
     for name in given:
         if name not in known:
-            close = difflib.get_close_matches(name, known, 1, 0.4)
+            close = _nearest(name, known)
             raise UserError(f'{path} sets config.{name}, which is no field' + (f'; did you mean {close[0]}?' if close else ''))
     for name, default in known.items():
         if name not in given:

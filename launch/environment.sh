@@ -1,5 +1,6 @@
 # Sourced by train.sh and test.sh. `environment DIR EXTRAS` makes the virtual environment DIR from the lock the first
-# time, or when setup.cfg or the lock have changed since; after that it returns at once. PYTHON names another python.
+# time, or when setup.cfg or the lock have changed since, and sets python to its interpreter. After that it returns at
+# once. PYTHON names the python to make it from; FER_JAX_VENV names an environment of your own, used as it is.
 
 fail() { echo "$(basename "$0"): error: $*" >&2; exit 2; }
 
@@ -17,14 +18,20 @@ find_python() {
 has_gpu() { [ -e /proc/driver/nvidia/version ] || nvidia-smi -L >/dev/null 2>&1; }
 
 environment() {
-    local venv=$1 extras=$2 stamp python
-    python=$(find_python) || exit 2
-    stamp=$("$python" --version; echo "$extras"; cat setup.cfg launch/lock.txt)
+    local venv=$1 extras=$2 base stamp
+    if [ -n "${FER_JAX_VENV-}" ]; then
+        python=$FER_JAX_VENV/bin/python
+        [ -x "$python" ] || fail "FER_JAX_VENV=$FER_JAX_VENV has no bin/python"
+        return
+    fi
+    base=$(find_python) || exit 2
+    stamp=$("$base" --version; echo "$extras"; cat setup.cfg launch/lock.txt)
     if [ "$(cat "$venv/installed" 2>/dev/null)" != "$stamp" ]; then
-        echo "installing fer_jax[$extras] for $("$python" --version) into $venv; this happens once" >&2
-        "$python" -m venv --clear "$venv" || fail "cannot make $venv; on Debian and Ubuntu: apt-get install python3-venv"
+        echo "installing fer_jax${extras:+[$extras]} for $("$base" --version) into $venv; this happens once" >&2
+        "$base" -m venv --clear "$venv" || fail "cannot make $venv; on Debian and Ubuntu: apt-get install python3-venv"
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint launch/lock.txt \
-            --editable ".[$extras]" || fail "installation failed; the lines above say why"
+            --editable ".${extras:+[$extras]}" || fail "installation failed; the lines above say why"
         echo "$stamp" >"$venv/installed"
     fi
+    python=$venv/bin/python
 }

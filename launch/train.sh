@@ -16,10 +16,11 @@ esac
 file=${config%%:*}
 if [ ! -f "$file" ] && [ -f "$here/$file" ]; then config=$here/$config; fi
 
+# Without --workdir the run lives in checkpoints/, under the configuration's name.
 workdir=()
 case " $* " in
     *" --workdir"*) ;;
-    *) name=$(basename "${config##*configs/}"); workdir=(--workdir="checkpoints/$(echo "${config##*configs/}" | sed 's/\.py//; s/[:\/]/_/g')") ;;
+    *) name=${config##*configs/}; name=${name/.py/}; workdir=(--workdir="checkpoints/${name//[:\/]/_}") ;;
 esac
 
 if has_gpu; then
@@ -28,4 +29,4 @@ else
     echo "no NVIDIA GPU found: training on the CPU" >&2
     environment .venv ''
 fi
-exec .venv/bin/python -m fer_jax.train --config="$config" "${workdir[@]}" "$@"
+exec "$python" -m fer_jax.train --config="$config" "${workdir[@]}" "$@"

@@ -1,9 +1,17 @@
 """Settings that must stand before jax is imported, and the tiny data and runs that several tests share."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=8'.strip()
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+    # Many tests train the same tiny network anew: compiled once for all of them and for the processes they start.
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='fer_jax_tests_')
+    os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+    atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
 
 import jax
 import numpy as np
@@ -51,6 +59,16 @@ def make_config(**changes):
     for name, value in (fields | changes).items():
         set_field(config, name.replace('__', '.'), value)
     return config.lock()
+
+
+@pytest.fixture(name='make_config', scope='session')
+def _make_config():
+    return make_config
+
+
+@pytest.fixture(name='make_dataset', scope='session')
+def _make_dataset():
+    return make_dataset
 
 
 @pytest.fixture(scope='session')

@@ -15,6 +15,7 @@ from fer_jax.errors import UserError
 
 # The canonical vocabulary: AffectNet's eight emotions in alphabetical order. A data set uses a subset, in this order.
 EMOTIONS = ('anger', 'contempt', 'disgust', 'fear', 'happiness', 'neutral', 'sadness', 'surprise')
+LABEL_EXTRAS = ('true_label', 'blend_emotion')  # entries of Split.extra that are indices of classes, -1 for none
 SPLITS = ('train', 'validation', 'test')
 
 
@@ -97,7 +98,15 @@ def drop_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
     splits = {}
     for split, examples in dataset.splits.items():
         examples = examples.select(new_index[examples.labels] >= 0)
-        splits[split] = dataclasses.replace(examples, labels=new_index[examples.labels])
+        # Further labels may name a class that is gone, or none: -1.
+        further = {
+            name: np.where(values < 0, -1, new_index[values]).astype(np.int32)
+            for name, values in examples.extra.items()
+            if name in LABEL_EXTRAS
+        }
+        splits[split] = dataclasses.replace(
+            examples, labels=new_index[examples.labels], extra={**examples.extra, **further}
+        )
     return dataclasses.replace(dataset, class_names=tuple(kept), splits=splits)
 
 

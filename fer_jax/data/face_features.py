@@ -59,7 +59,7 @@ def draw_nose(image: jax.Array, canvas: Canvas, f: dict, palette: dict) -> jax.A
     gleam = 0.22 * blob(X, Y - 0.05, 0.05, 0.30) + 0.30 * blob(X, Y - tip + 0.05, 0.08, 0.08)
     image = paint(image, palette['white'], gleam)
     wing = jnp.sqrt((A - 0.72 * wide) ** 2 + (Y - tip) ** 2)
-    edge = band(wing, 0.43 * wide, 0.43 * wide + 0.018, canvas.pixel) * (A > 0.70 * wide) * (Y < tip + 0.035)
+    edge = band(wing, 0.43 * wide, 0.43 * wide + 0.018, canvas.pixel) * (0.70 * wide < A) * (tip + 0.035 > Y)
     base = tip + 0.055 - 0.5 * A * A
     under = band(Y, base - 0.009, base + 0.011, canvas.pixel) * window(A, -0.75 * wide, 0.75 * wide)
     nostril = blob(A - 0.48 * wide, Y - tip - 0.028, 0.42 * wide, 0.042)

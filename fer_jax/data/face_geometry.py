@@ -83,7 +83,7 @@ def head_distance(canvas: Canvas, f: dict) -> jax.Array:
     """Signed distance to the outline of the skull and jaw, negative inside."""
     down = jnp.maximum(canvas.y, 0)
     x = canvas.x + canvas.dx * 0.30 * jnp.clip(0.25 + 0.75 * canvas.y, 0, 1)
-    t = jnp.where(canvas.y > 0, canvas.y / (f['jaw'] + 0.06 * canvas.dy), canvas.y)
+    t = jnp.where(canvas.y > 0, canvas.y / (f['jaw'] - 0.06 * canvas.dy), canvas.y)
     square = jnp.where(canvas.y > 0, f['jaw_square'], 0.35)
     width = f['head_width'] * (1 - f['jaw_taper'] * down)
     u, t2 = x / width, t * t
@@ -110,7 +110,7 @@ def _express_eyes(f: dict, au: dict, lowering: jax.Array) -> dict[str, jax.Array
         'brow_y': f['eye_height'] - f['brow_height'] + 0.06 * lowering + 0.06 * au['AU9'] - 0.05 * au['AU2'],
         'brow_in': -0.18 * au['AU1'] + 0.15 * lowering + 0.06 * au['AU9'],
         'brow_out': -0.13 * au['AU2'] + 0.08 * jnp.maximum(au['AU1'] - au['AU2'], 0) - 0.04 * lowering,
-        'brow_bend': f['brow_arch'] * (1 - 0.9 * au['AU4']) + 0.04 * jnp.maximum(au['AU2'] - au['AU4'], 0),
+        'brow_bend': f['brow_arch'] * (1 - 0.9 * au['AU4']) + 0.08 * jnp.maximum(au['AU2'] - au['AU4'], 0),
         'brow_x': f['eye_spacing'] - 0.045 * au['AU4'],
         'lid_up': open_ * (1 + 0.75 * au['AU5'] - 0.22 * au['AU7'] - 0.25 * au['AU6'] - 0.30 * au['AU9']),
         'lid_low': 0.72

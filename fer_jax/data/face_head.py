@@ -117,7 +117,8 @@ def draw_hair(image: jax.Array, canvas: Canvas, f: dict, palette: dict) -> jax.A
     middle = f['hairline'] + fringe + 0.38 * jnp.abs(part) * (jnp.sqrt(apart * apart + 0.01) - 0.2)
     edge = middle + (sides - middle) * jnp.minimum(s2 * s2 * s2, 1.3)
     puff = volume * jnp.clip(0.75 - canvas.y, 0.15, 1)
-    head = head_distance(canvas, f) - puff
+    # A dropping jaw does not move the hair.
+    head = head_distance(canvas, f | {'jaw': f['chin']}) - puff
     cover = inside(head, canvas.pixel)
     shadow = cover * jnp.clip(1 - (canvas.Y - edge) / 0.10, 0, 1)
     image = paint(image, palette['crease'], 0.35 * shadow)

@@ -50,7 +50,7 @@ IDENTITY = {
     'beard': (0.0, 1.0),
     'ear_size': (0.12, 0.17),
 }
-POSE = {  # radians; yaw turns to the right of the image, pitch downwards, roll clockwise
+POSE = {  # radians; yaw turns to the right of the image, pitch upwards, roll clockwise
     'yaw': (-0.24, 0.24),
     'pitch': (-0.12, 0.12),
     'roll': (-0.10, 0.10),

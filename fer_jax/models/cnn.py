@@ -44,7 +44,7 @@ class PlainCNN(nn.Module):
         x = x.reshape(len(x), -1)
         features_BD = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, kernel_init=_he_normal)(x))
         x = nn.Dropout(self.dropout, deterministic=not train)(features_BD)
-        logits_BK = nn.Dense(self.num_classes, dtype=self.dtype)(x)
+        logits_BK = nn.Dense(self.num_classes, dtype=self.dtype, name='head')(x)
         return logits_BK.astype(jnp.float32), {'features': features_BD}
 
 

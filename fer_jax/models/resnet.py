@@ -61,7 +61,7 @@ class ResNet(nn.Module):
                 x = BasicBlock(64 * 2**stage, stride, self.dtype)(x, train)
         features_BD = x.mean((1, 2))
         x = nn.Dropout(self.dropout, deterministic=not train)(features_BD)
-        logits_BK = nn.Dense(self.num_classes, dtype=self.dtype)(x)
+        logits_BK = nn.Dense(self.num_classes, dtype=self.dtype, name='head')(x)
         return logits_BK.astype(jnp.float32), {'features': features_BD}
 
 

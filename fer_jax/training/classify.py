@@ -137,7 +137,7 @@ def train_step(task: Task, state: State, batch: dict[str, Array], key: Key[Array
 
 
 def _update(task: Task, state: State, gradients, collections, loss) -> State:
-    finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradients))
+    finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradients))
     keep_finite = lambda new, old: jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
     params = state.variables['params']
     changes, optimizer = task.optimizer.update(gradients, state.optimizer, params)
@@ -149,7 +149,8 @@ def _update(task: Task, state: State, gradients, collections, loss) -> State:
     if average is not None:
         # The decay grows to its value, so that the first average is not the random start (as in tf.train.EMA).
         decay = jnp.minimum(task.ema, (1.0 + state.step) / (10.0 + state.step))
-        average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, variables)
+        moved = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, variables)
+        average = keep_finite(moved, average)
     return State(
         step=state.step + 1,
         variables=variables,

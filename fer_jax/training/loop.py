@@ -206,6 +206,7 @@ class _Run:
                 self.sums[name] = self.sums.get(name, 0.0) + float(value)
         self.unread = []
         if self.bad_steps >= self.options.max_bad_steps:
+            self.checkpoints.wait()
             kept = self.checkpoints.steps()
             raise UserError(
                 f'loss or gradients were not finite in {self.bad_steps} steps in a row, up to step {self.step}; '

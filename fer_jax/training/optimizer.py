@@ -70,7 +70,8 @@ def make_schedule(
     elif options.name == 'step':
         start = round(options.step_start_epochs * steps_per_epoch)
         every = max(1, round(options.step_every_epochs * steps_per_epoch))
-        main = optax.exponential_decay(peak, every, options.step_factor, max(start - every - warmup, 0), staircase=True)
+        decay = optax.exponential_decay(peak * options.step_factor, every, options.step_factor, staircase=True)
+        main = optax.join_schedules([optax.constant_schedule(peak), decay], [max(start - warmup, 0)])
     else:
         raise UserError(f'config.schedule.name is {options.name!r}; it can be constant, step, cosine, cycles, plateau')
     if not warmup:
@@ -92,11 +93,40 @@ def make_optimizer(options: OptimizerOptions, schedule: Callable) -> optax.Gradi
         rule = [*coupled, optax.adam(schedule, options.b1, options.b2)]
     elif options.name == 'adamw':
         rule = [optax.adamw(schedule, options.b1, options.b2, weight_decay=decay, mask=_kernels)]
+    elif options.name == 'muon':
+        rule = [_muon(options, schedule)]
     else:
-        raise UserError(f'config.optimizer.name is {options.name!r}; it can be sgd, adam or adamw')
+        raise UserError(f'config.optimizer.name is {options.name!r}; it can be sgd, adam, adamw or muon')
     clips = [optax.clip(options.clip_value)] if options.clip_value else []
     clips += [optax.clip_by_global_norm(options.clip_norm)] if options.clip_norm else []
     return optax.chain(*clips, *rule)
+
+
+def _muon(options: OptimizerOptions, schedule: Callable) -> optax.GradientTransformation:
+    """Muon (Jordan 2024) for kernels, as matrices from inputs to outputs; AdamW at a tenth of the rate for the rest.
+
+    The head is left to AdamW: its few outputs are no matrix to orthogonalise.
+    """
+
+    def as_matrices(params):
+        def numbers(path, array):
+            if array.ndim < 2 or any(getattr(key, 'key', None) == 'head' for key in path):
+                return None
+            return optax.contrib.MuonDimensionNumbers(tuple(range(array.ndim - 1)), array.ndim - 1)
+
+        return jax.tree_util.tree_map_with_path(numbers, params)
+
+    return optax.contrib.muon(
+        schedule,
+        beta=options.momentum,
+        nesterov=options.nesterov,
+        weight_decay=options.weight_decay,
+        weight_decay_mask=_kernels,
+        adam_b1=options.b1,
+        adam_b2=options.b2,
+        adam_learning_rate=lambda step: 0.1 * schedule(step),
+        muon_weight_dimension_numbers=as_matrices,
+    )
 
 
 def make_plateau(options: ScheduleOptions) -> optax.GradientTransformationExtraArgs:

@@ -1,0 +1,64 @@
+"""The launchers as a user calls them, with the environment that runs the tests."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TINY = [
+    '--config.data.synthetic.num_train=64',
+    '--config.data.synthetic.num_validation=16',
+    '--config.data.synthetic.num_test=16',
+    '--config.data.synthetic.size=16',
+    '--config.train.steps=2',
+    '--config.train.batch_size=16',
+]
+
+
+def launch(script, *arguments, cwd=ROOT, **environment):
+    variables = os.environ | {'FER_JAX_VENV': sys.prefix, 'XLA_FLAGS': '', 'JAX_PLATFORMS': 'cpu'} | environment
+    return subprocess.run([ROOT / 'launch' / script, *arguments], cwd=cwd, env=variables, capture_output=True, text=True)
+
+
+def test_train_without_arguments_but_sizes_trains_evaluates_and_says_where_pictures_are(tmp_path):
+    done = launch('train.sh', f'--workdir={tmp_path}/run', *TINY, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((tmp_path / 'run' / 'scores.json').read_text())
+    assert scores['test']['num_examples'] == 16
+    assert f'pictures: {tmp_path}/run/figures' in done.stdout
+    assert list((tmp_path / 'run' / 'figures').glob('*.png'))
+    again = launch('train.sh', f'--workdir={tmp_path}/run', *TINY)
+    assert again.returncode == 0, again.stderr
+    steps = [json.loads(line)['step'] for line in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
+    assert steps == sorted(set(steps))
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'says'),
+    [
+        (['configs/quickstrt.py'], 'did you mean configs/quickstart.py?'),
+        (['--confg.train.steps=1'], "unknown flag '--confg.train.steps=1'"),
+        (['--config.train.stepz=1'], 'did you mean config.train.steps?'),
+        (['--config.train.steps=many'], 'a whole number is wanted'),
+        (['train.steps=1'], 'no configuration file train.steps=1'),
+        (['configs/quickstart.py', 'lr=2'], "stray word 'lr=2'"),
+        (['--config.data.name=data/absent', '--workdir={tmp}/run'], 'data/absent'),
+        (['--config.data.drop=rage', '--workdir={tmp}/run'], "no class 'rage'"),
+        (['--config.model.name=shalow_cnn', '--workdir={tmp}/run'], 'did you mean shallow_cnn?'),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, says, tmp_path):
+    done = launch('train.sh', *[argument.format(tmp=tmp_path) for argument in arguments])
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if 'no NVIDIA GPU' not in line]
+    assert len(lines) == 1 and says in lines[0], done.stderr
+
+
+def test_a_python_that_is_too_old_is_named(tmp_path):
+    done = launch('train.sh', FER_JAX_VENV='', PYTHON='/bin/false')
+    assert done.returncode == 2
+    assert 'Python 3.11 or 3.12 is needed' in done.stderr

@@ -1,0 +1,200 @@
+"""The loop with a toy in place of a network: a state that counts, metrics that are known."""
+
+import json
+import os
+import signal
+
+import flax.struct
+import jax.numpy as jnp
+import pytest
+
+from fer_jax.errors import UserError
+from fer_jax.training.checkpoints import Checkpoints
+from fer_jax.training.loop import Hooks, LoopOptions, Stopped, run_loop
+
+
+@flax.struct.dataclass
+class Toy:
+    total: jnp.ndarray
+    lowered: jnp.ndarray
+
+    def split(self):
+        return {'total': self.total}, {'lowered': self.lowered}
+
+    def join(self, model, rest):
+        return self.replace(**model, **rest)
+
+
+def fresh():
+    return Toy(jnp.zeros(()), jnp.zeros(()))
+
+
+class Script:
+    """Hooks whose step N adds N + 1 and has loss N; what was called is noted in `calls`."""
+
+    def __init__(self, accuracies=None, at_step=None, bad=()):
+        self.calls = []
+        self.accuracies = accuracies or {}
+        self.at_step = at_step or {}
+        self.bad = set(bad)
+
+    def advance(self, state, step, count):
+        self.calls.append(('advance', step, count))
+        for now in range(step, step + count):
+            self.at_step.get(now, lambda: None)()
+        numbers = range(step, step + count)
+        bad_run = 0
+        while step + count - 1 - bad_run in self.bad:
+            bad_run += 1
+        loss = float('nan') if self.bad & set(numbers) else float(sum(numbers))
+        sums = {'loss': jnp.asarray(loss), 'correct': jnp.asarray(3 * count), 'bad_steps': jnp.asarray(bad_run)}
+        return state.replace(total=state.total + sum(numbers) + count), sums
+
+    def evaluate(self, state):
+        self.calls.append(('evaluate', float(state.total)))
+        return {'validation/accuracy': self.accuracies.get(float(state.total), 0.5), 'validation/loss': 1.0}
+
+    def after(self, state, metrics):
+        return state.replace(lowered=state.lowered + 1)
+
+    @property
+    def hooks(self):
+        return Hooks(self.advance, self.evaluate, self.after, lambda step: 0.1 * step)
+
+    @property
+    def steps_run(self):
+        return [step for call, step, *count in self.calls if call == 'advance' for step in range(step, step + count[0])]
+
+
+def options(**changes):
+    return LoopOptions(**({
+        'total_steps': 10, 'examples_per_step': 4, 'steps_per_epoch': 5.0, 'log_every': 3, 'evaluate_every': 5
+    } | changes))  # fmt: skip
+
+
+def run(workdir, script, **changes):
+    workdir.mkdir(exist_ok=True)
+    return run_loop(options(**changes), fresh(), script.hooks, Checkpoints(str(workdir), 3), str(workdir))
+
+
+def lines(workdir):
+    with open(workdir / 'metrics.jsonl') as file:
+        return [json.loads(line) for line in file]
+
+
+def test_log_points_average_since_the_last_one(tmp_path):
+    state = run(tmp_path, Script())
+    assert float(state.total) == 55
+    found = [(line['step'], line['train/loss'], 'validation/accuracy' in line) for line in lines(tmp_path)]
+    assert found == [(3, 1.0, False), (5, 3.5, True), (6, 5.0, False), (9, 7.0, False), (10, 9.0, True)]
+    third = lines(tmp_path)[2]
+    assert third['train/accuracy'] == 0.75
+    assert third['epoch'] == 1.2
+    assert third['examples'] == 24
+    assert third['learning_rate'] == pytest.approx(0.5)
+    assert third['seconds'] >= 0
+
+
+def test_evaluation_and_checkpoints_fall_on_their_steps_and_on_the_last(tmp_path):
+    script = Script()
+    run(tmp_path, script, total_steps=11, evaluate_every=4, checkpoint_every=3)
+    assert [call[1] for call in script.calls if call[0] == 'evaluate'] == [10.0, 36.0, 66.0]  # after 4, 8, 11
+    checkpoints = Checkpoints(str(tmp_path))
+    assert checkpoints.steps() == [4, 8, 9, 11]  # the best (first of equals) and the last three
+    assert checkpoints.position(9)['metrics'] == {}
+    assert checkpoints.position(8)['metrics']['validation/accuracy'] == 0.5
+
+
+def test_snapshots_alone_are_members(tmp_path):
+    run(tmp_path, Script({55.0: 0.9}), evaluate_every=2, snapshot_every=5)
+    checkpoints = Checkpoints(str(tmp_path))
+    assert checkpoints.members(9) == [5, 10]
+    assert checkpoints.best() == 10
+
+
+@pytest.mark.parametrize('dispatch', [1, 2, 4, 100])
+def test_dispatches_never_run_over_a_cadence_and_miss_no_step(tmp_path, dispatch):
+    script = Script()
+    state = run(tmp_path, script, total_steps=23, log_every=6, evaluate_every=10, checkpoint_every=7, dispatch=dispatch)
+    assert script.steps_run == list(range(23))
+    assert max(call[2] for call in script.calls if call[0] == 'advance') <= dispatch
+    ends = {call[1] + call[2] for call in script.calls if call[0] == 'advance'}
+    assert {6, 7, 10, 12, 14, 18, 20, 21, 23} <= ends
+    assert float(state.total) == 276
+    assert [line['step'] for line in lines(tmp_path)] == [6, 10, 12, 18, 20, 23]
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint_and_it_goes_on(tmp_path, number):
+    whole = tmp_path / 'whole'
+    run(whole, Script())
+    script = Script(at_step={6: lambda: os.kill(os.getpid(), number)})
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped) as caught:
+        run(tmp_path, script)
+    assert caught.value.args == (number, 7)
+    assert signal.getsignal(number) is before
+    checkpoints = Checkpoints(str(tmp_path))
+    assert checkpoints.steps() == [5, 7]
+    assert checkpoints.members(9) == [5]  # a stop makes no member
+    script = Script()
+    state = run(tmp_path, script)
+    assert script.steps_run == [7, 8, 9]
+    assert float(state.total) == 55
+    assert float(state.lowered) == 2
+    drop = lambda found: [{key: value for key, value in line.items() if key != 'seconds'} for line in found]
+    assert drop(lines(tmp_path)) == drop(lines(whole))
+    assert checkpoints.steps() == [5, 10]
+
+
+def test_a_second_interrupt_ends_at_once(tmp_path):
+    twice = lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)]
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Script(at_step={6: twice}))
+
+
+def test_a_finished_run_does_nothing_when_repeated(tmp_path):
+    run(tmp_path, Script())
+    before = (tmp_path / 'metrics.jsonl').read_text()
+    script = Script()
+    state = run(tmp_path, script)
+    assert script.calls == []
+    assert float(state.total) == 55
+    assert (tmp_path / 'metrics.jsonl').read_text() == before
+
+
+def test_early_stopping_counts_evaluations_without_a_better_accuracy(tmp_path):
+    accuracies = {3.0: 0.5, 10.0: 0.6, 21.0: 0.6, 36.0: 0.55, 55.0: 0.9}  # after 2, 4, 6, 8 steps
+    state = run(tmp_path, Script(accuracies), evaluate_every=2, early_stopping=2)
+    assert float(state.total) == 36
+    assert Checkpoints(str(tmp_path)).best() == 4
+    script = Script(accuracies)
+    run(tmp_path, script, evaluate_every=2, early_stopping=2)
+    assert script.calls == []
+
+
+def test_too_many_bad_steps_in_a_row_stop_the_run_and_name_the_step(tmp_path):
+    with pytest.raises(UserError, match='not finite in .* steps in a row, up to step .*the checkpoint of step 5 is kept'):
+        run(tmp_path, Script(bad=range(6, 10)), max_bad_steps=3)
+    assert Checkpoints(str(tmp_path)).restore_latest({'total': jnp.zeros(())}, {'lowered': jnp.zeros(())})[2]['step'] == 5
+
+
+def test_a_few_bad_steps_are_borne_and_logged_as_null(tmp_path):
+    state = run(tmp_path, Script(bad=[1]), max_bad_steps=3)
+    assert float(state.total) == 55
+    assert lines(tmp_path)[0]['train/loss'] is None
+    assert lines(tmp_path)[1]['train/loss'] == 3.5
+
+
+def test_bad_steps_are_found_at_the_next_reading_of_the_metrics(tmp_path):
+    with pytest.raises(UserError, match='in 10 steps in a row, up to step 10; no checkpoint was written yet'):
+        run(tmp_path, Script(bad=range(100)), total_steps=100, log_every=10, evaluate_every=100, max_bad_steps=3)
+
+
+def test_what_goes_wrong_in_writing_the_last_checkpoint_is_raised(tmp_path, monkeypatch):
+    def full(*_):
+        raise ValueError('No space left on device')
+
+    monkeypatch.setattr('orbax.checkpoint.Checkpointer.save', full)
+    with pytest.raises(OSError, match='No space left'):
+        run(tmp_path, Script())

@@ -1,0 +1,76 @@
+import functools
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from fer_jax.data.augment import Augmentation
+from fer_jax.data.feed import put_resident
+from fer_jax.data.preprocess import Preprocessing
+from fer_jax.errors import UserError
+from fer_jax.models.resnet import ResNet
+from fer_jax.training import classify
+from fer_jax.training.dispatch import make_advance, steps_per_dispatch
+from fer_jax.training.mesh import make_placement
+
+
+def test_a_batch_must_divide_over_the_devices():
+    assert make_placement(16).num_devices == 8
+    assert make_placement(9, jax.devices()[:3]).num_devices == 3
+    with pytest.raises(UserError, match='a batch of 12 does not divide over 8 devices'):
+        make_placement(12)
+
+
+def test_arrays_are_cut_along_the_axis_asked_for():
+    placement = make_placement(8)
+    array = jax.device_put(np.zeros((3, 16)), placement.split(1))
+    assert {shard.data.shape for shard in array.addressable_shards} == {(3, 2)}
+    whole = jax.device_put(np.zeros((3, 16)), placement.replicated)
+    assert {shard.data.shape for shard in whole.addressable_shards} == {(3, 16)}
+
+
+def test_dispatch_is_one_on_a_cpu_unless_asked_otherwise():
+    assert [steps_per_dispatch(*pair) for pair in [(0, 'cpu'), (0, 'gpu'), (5, 'cpu'), (5, 'gpu')]] == [1, 32, 5, 5]
+
+
+def run(dataset, devices, counts):
+    """Losses per dispatch and the last state of a small ResNet: BatchNorm, dropout, windows and light are on."""
+    placement = make_placement(16, devices)
+    task = classify.Task(
+        model=ResNet(num_classes=3, blocks=(1,), dropout=0.2),
+        optimizer=optax.sgd(0.05, 0.9),
+        preprocessing=Preprocessing(12, 1, crop=10),
+        augmentation=Augmentation(brightness=0.1),
+        ema=0.9,
+    )
+    state = jax.device_put(classify.init_state(task, jax.random.key(0)), placement.replicated)
+    resident = put_resident(dataset.splits['train'], placement.replicated)
+    advance = make_advance(functools.partial(classify.train_step, task), resident, placement, 3, 16)
+    losses, step = [], 0
+    for count in counts:
+        state, sums = advance(state, step, count)
+        losses.append(float(sums['loss']))
+        step += count
+    assert int(state.step) == step
+    assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state))
+    return losses, jax.device_get(state)
+
+
+@pytest.fixture(scope='module')
+def alone(dataset):
+    return run(dataset, jax.devices()[:1], [1] * 4)
+
+
+def test_eight_devices_train_as_one(dataset, alone):
+    losses, state = run(dataset, jax.devices(), [1] * 4)
+    np.testing.assert_allclose(losses, alone[0], rtol=1e-5)
+    close = functools.partial(np.testing.assert_allclose, atol=2e-5)
+    jax.tree.map(close, state.variables, alone[1].variables)
+    jax.tree.map(close, state.average, alone[1].average)
+
+
+def test_several_steps_per_dispatch_are_the_same_steps(dataset, alone):
+    losses, state = run(dataset, jax.devices()[:1], [1, 3])
+    np.testing.assert_allclose(losses, [alone[0][0], sum(alone[0][1:])], rtol=1e-5)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-5), state.variables, alone[1].variables)

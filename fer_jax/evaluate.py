@@ -59,6 +59,10 @@ def evaluate_runs(
     Raises:
         UserError: if runs do not fit together, or have not the checkpoints asked for.
     """
+    places = [os.path.abspath(workdir) for workdir in workdirs]
+    for workdir, place in zip(workdirs, places, strict=True):
+        if places.count(place) > 1:
+            raise UserError(f'{workdir} is named twice; its members would count twice')
     members = [member for workdir in workdirs for member in _members(experiment.read_run(workdir), last)]
     groups = _group(members)
     predicted, images, dataset = {}, {}, None

@@ -93,6 +93,8 @@ def summarize_model(model: nn.Module, preprocessing: Preprocessing) -> dict[str,
     Returns:
         `parameters`, `flops_per_image` (forward) and `train_flops_per_image` (forward and gradient).
     """
+    if hasattr(model, 'blocked'):  # its blocks compute zeros that are no work of the network
+        model = model.clone(blocked=False)
     side, batch = preprocessing.input_side, 8
     images = jax.ShapeDtypeStruct((batch, side, side, preprocessing.channels), jnp.float32)
     variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), images)
@@ -177,7 +179,7 @@ def read_run(workdir: str) -> RunDescription:
         )
     except FileNotFoundError:
         raise UserError(f'{workdir} is no run: it has no config.json') from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, UserError) as error:
         raise UserError(f'{path} cannot be read ({error}); is it the config.json of a training run?') from None
 
 

@@ -27,6 +27,32 @@ from fer_jax.training.loop import Hooks, LoopOptions, Stopped, run_loop
 from fer_jax.training.mesh import make_placement
 from fer_jax.training.optimizer import OptimizerOptions, ScheduleOptions, make_optimizer, make_plateau, make_schedule
 
+# Names, what fits, and what to say of what does not.
+_RANGES = (
+    (
+        'train.batch_size train.max_bad_steps evaluation.batch_size evaluation.last checkpoint.keep_last '
+        'log_every_steps augment.crop_aspect schedule.plateau_patience',
+        lambda value: value >= 1,
+        'at least 1',
+    ),
+    (
+        'seed data.size train.steps train.epochs train.steps_per_dispatch train.mixup train.cutmix '
+        'train.early_stopping optimizer.learning_rate optimizer.weight_decay optimizer.clip_norm optimizer.clip_value '
+        'schedule.warmup_epochs schedule.step_start_epochs evaluation.every_steps checkpoint.every_steps '
+        'checkpoint.snapshot_steps',
+        lambda value: value >= 0,
+        'at least 0',
+    ),
+    (
+        'train.label_smoothing train.ema augment.zoom optimizer.momentum optimizer.b1 optimizer.b2',
+        lambda value: 0 <= value < 1,
+        'a number from 0 to less than 1',
+    ),
+    ('augment.erase schedule.end_factor', lambda value: 0 <= value <= 1, 'a number from 0 to 1'),
+    ('augment.crop_scale augment.erase_area', lambda value: 0 < value <= 1, 'a number above 0 and up to 1'),
+    ('model.dropout', lambda value: value == -1 or 0 <= value < 1, '-1 or a number from 0 to less than 1'),
+)
+
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the flags and trains; see the module."""
@@ -59,6 +85,7 @@ def train(config: ConfigDict, workdir: str) -> None:
     os.makedirs(workdir, exist_ok=True)
     _refuse_other_experiment(config, workdir)
     dataset = experiment.load_data(config)
+    _refuse_other_data(dataset, workdir)
     preprocessing = experiment.make_preprocessing(config, dataset)
     model = experiment.make_model(config, len(dataset.class_names))
     options = _loop_options(config, len(dataset.splits['train']))
@@ -111,11 +138,11 @@ def _check(config: ConfigDict) -> None:
             raise UserError(f'config.evaluation.splits names {name!r}; it can hold validation and test')
     if config.evaluation.tta not in VIEWS:
         raise UserError(f'config.evaluation.tta is {config.evaluation.tta!r}; it can be {", ".join(VIEWS)}')
-    positive = ('train.batch_size', 'evaluation.batch_size', 'evaluation.last', 'checkpoint.keep_last', 'log_every_steps')
     fields = flatten(config)
-    for name in positive:
-        if fields[name] < 1:
-            raise UserError(f'config.{name} is {fields[name]}; at least 1 is wanted')
+    for names, fits, words in _RANGES:
+        for name in names.split():
+            if not fits(fields[name]):
+                raise UserError(f'config.{name} is {fields[name]}; {words} is wanted')
     if config.evaluation.last > config.checkpoint.keep_last:
         raise UserError(
             f'config.evaluation.last={config.evaluation.last} members are wanted, but '
@@ -134,6 +161,17 @@ def _refuse_other_experiment(config: ConfigDict, workdir: str) -> None:
                 f'{workdir} holds another experiment: config.{name} is {there[name]!r} there, {value!r} here; '
                 'choose another --workdir, or give the same configuration to go on'
             )
+
+
+def _refuse_other_data(dataset: Dataset, workdir: str) -> None:
+    if not os.path.exists(os.path.join(workdir, 'config.json')):
+        return
+    there = experiment.read_run(workdir).manifest_hash
+    if there != dataset.manifest_hash:
+        raise UserError(
+            f'{workdir} was trained on other data: manifest {there} there, {dataset.manifest_hash} of {dataset.name} '
+            'now; choose another --workdir'
+        )
 
 
 def _loop_options(config: ConfigDict, num_train: int) -> LoopOptions:

@@ -77,9 +77,16 @@ def dataset():
     return make_dataset()
 
 
+@pytest.fixture(scope='session')
+def _finished_runs(tmp_path_factory):
+    """Where the first run of each kind lies, for `make_run` to copy instead of training it again."""
+    return tmp_path_factory.mktemp('finished'), {}
+
+
 @pytest.fixture
-def make_run(monkeypatch, tmp_path):
+def make_run(monkeypatch, tmp_path, _finished_runs):
     """Trains a config in this process on one device, on a given data set, without pictures; returns the workdir."""
+    folder, finished = _finished_runs
 
     def run(name='run', data=None, **changes):
         data = data or make_dataset()
@@ -87,7 +94,14 @@ def make_run(monkeypatch, tmp_path):
         monkeypatch.setattr(jax, 'devices', lambda *_: jax.local_devices()[:1])
         monkeypatch.setattr('fer_jax.evaluate.write_report', lambda *_, **__: None)
         workdir = str(tmp_path / name)
+        kind = (data.manifest_hash, repr(sorted(changes.items())))
+        fresh = not os.path.exists(workdir)
+        if fresh and kind in finished:
+            shutil.copytree(finished[kind], workdir)
+            return workdir
         train.train(make_config(**changes), workdir)
+        if fresh:
+            finished[kind] = shutil.copytree(workdir, folder / str(len(finished)))
         return workdir
 
     return run

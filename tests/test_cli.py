@@ -93,7 +93,10 @@ def start(*words):
         (['--config=configs/quickstart.py', '--workdir=/nowhere/x', 'lr=2'], "stray word 'lr=2'"),
         (['--config=configs/quickstrat.py', '--workdir=/nowhere/x'], 'did you mean configs/quickstart.py?'),
         (['--config=configs/quickstart.py', '--workdir=/nowhere/x', '--config.train.epoch=1'], 'config.train.epochs?'),
-        (['--config=configs/quickstart.py', '--workdir=/nowhere/x', '--config.data.name=/nowhere/data'], '/nowhere/data'),
+        (
+            ['--config=configs/quickstart.py', '--workdir=/nowhere/x', '--config.data.name=/nowhere/data'],
+            '/nowhere/data',
+        ),
     ],
 )
 def test_train_refuses_in_one_line_before_it_writes_anything(tmp_path, words, message, monkeypatch, capsys):
@@ -115,9 +118,10 @@ def test_train_refuses_in_one_line_before_it_writes_anything(tmp_path, words, me
 def test_the_same_as_a_real_process():
     done = start('fer_jax.train', '--confg=configs/quickstart.py', '--workdir=/tmp/never_made')
     assert done.returncode == 2
-    assert done.stderr == (
-        "fer_jax.train: error: unknown flag '--confg=configs/quickstart.py'; did you mean --config?\n"
-    ) or 'required: --config' in done.stderr
+    assert (
+        done.stderr == ("fer_jax.train: error: unknown flag '--confg=configs/quickstart.py'; did you mean --config?\n")
+        or 'required: --config' in done.stderr
+    )
     assert 'Traceback' not in done.stderr
     assert done.stdout == ''
     assert not os.path.exists('/tmp/never_made')

@@ -137,7 +137,10 @@ def test_a_missing_file_is_named_with_its_neighbour(tmp_path):
         ('    c = default_config()\n    c.nothing.at_all = 1\n', 'AttributeError|KeyError'),
         ('    return 3\n', 'returned int'),
         ('    pass\n', 'returned NoneType'),
-        ('    c = default_config()\n    c.train.epoch = 1\n    return c\n', 'config.train.epoch, .*did you mean train.epochs'),
+        (
+            '    c = default_config()\n    c.train.epoch = 1\n    return c\n',
+            'config.train.epoch, .*did you mean train.epochs',
+        ),
         ('    c = default_config()\n    del c.train.epochs\n    return c\n', 'lacks config.train.epochs'),
         ('    c = default_config()\n    c.train = 3\n    return c\n', "field 'train'"),
         ('    c = default_config()\n    c.unlock()\n    c.train.epochs = None\n    return c\n', 'train.epochs'),

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 
@@ -23,7 +24,7 @@ def probabilities(logits):
 def two_runs(make_run):
     """The same architecture twice and another one, with two checkpoints each."""
     return [
-        make_run('a', optimizer__learning_rate=3e-3),
+        make_run('a'),
         make_run('b', seed=1),
         make_run('c', model__name='wider_cnn', data__crop=10),
     ]
@@ -41,7 +42,9 @@ def test_members_of_several_runs_and_architectures_are_averaged(two_runs, tmp_pa
         for index, workdir in enumerate(two_runs):
             alone = str(tmp_path / f'alone{index}')
             evaluate.evaluate_runs([workdir], [split], alone, last=2)
-            np.testing.assert_allclose(load(alone, split)['logits'], found['logits'][2 * index : 2 * index + 2], atol=1e-5)
+            np.testing.assert_allclose(
+                load(alone, split)['logits'], found['logits'][2 * index : 2 * index + 2], atol=1e-5
+            )
         mean = probabilities(found['logits']).mean(0)
         accuracy = (mean.argmax(-1) == found['labels']).mean()
         assert scores[split]['ensemble']['accuracy'] == pytest.approx(accuracy)
@@ -102,13 +105,14 @@ def test_a_damaged_member_is_refused(make_run, tmp_path):
         evaluate.evaluate_runs([workdir], ['validation'], str(tmp_path / 'x'), last=1)
 
 
-def test_twins_are_marked_and_counted_and_never_removed(make_run, make_dataset, tmp_path):
-    import dataclasses
-
+def test_twins_are_marked_and_never_removed(make_run, make_dataset, tmp_path, monkeypatch):
     data = make_dataset()
     hashes = data.splits['validation'].pixel_hashes.copy()
     hashes[:5] = data.splits['train'].pixel_hashes[:5]
     validation = dataclasses.replace(data.splits['validation'], pixel_hashes=hashes)
     data = dataclasses.replace(data, splits={**data.splits, 'validation': validation})
-    workdir = make_run('twins', data=data)
-    assert load(workdir)['twin_in_train'].tolist() == [True] * 5 + [False] * 18
+    workdir = make_run('run', data=make_dataset())
+    with monkeypatch.context() as patch:
+        patch.setattr('fer_jax.experiment.load_prepared', lambda _: data)
+        evaluate.evaluate_runs([workdir], ['validation'], str(tmp_path / 'twins'))
+    assert load(tmp_path / 'twins')['twin_in_train'].tolist() == [True] * 5 + [False] * 18

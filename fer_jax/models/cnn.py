@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fer_jax.models.layers import max_pool_2x2
+from fer_jax.models.layers import ConvMaxPool
 
 _he_normal = nn.initializers.he_normal()
 
@@ -23,6 +23,7 @@ class PlainCNN(nn.Module):
         hidden: units of the dense layer.
         dropout: share of the dense layer's units dropped in training.
         dtype: of the computation; parameters are float32.
+        blocked: see `ConvMaxPool`.
     """
 
     num_classes: int
@@ -30,6 +31,7 @@ class PlainCNN(nn.Module):
     hidden: int = 128
     dropout: float = 0.0
     dtype: Any = jnp.float32
+    blocked: bool | None = None
 
     @nn.compact
     def __call__(
@@ -37,10 +39,9 @@ class PlainCNN(nn.Module):
     ) -> tuple[Float[Array, 'B K'], dict[str, Array]]:
         """Logits (float32), and intermediates: `features`, the dense layer's output."""
         x = images_BHWC.astype(self.dtype)
-        for channels in self.channels:
-            x = nn.Conv(channels, (5, 5), dtype=self.dtype, kernel_init=_he_normal)(x)
+        for layer, channels in enumerate(self.channels):
             # ReLU after the pool gives the same values on a quarter of the pixels.
-            x = nn.relu(max_pool_2x2(x))
+            x = nn.relu(ConvMaxPool(channels, dtype=self.dtype, blocked=self.blocked, name=f'Conv_{layer}')(x))
         x = x.reshape(len(x), -1)
         features_BD = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, kernel_init=_he_normal)(x))
         x = nn.Dropout(self.dropout, deterministic=not train)(features_BD)

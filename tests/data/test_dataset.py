@@ -41,9 +41,7 @@ def test_dropping_nothing_changes_nothing_and_dropping_too_much_is_refused():
 
 
 def test_twins_leave_training_and_never_evaluation():
-    data = whole(
-        train=split([0, 0, 1, 1, 2], 'abacd'), validation=split([0], 'c', 10), test=split([1, 1], 'ax', 20)
-    )
+    data = whole(train=split([0, 0, 1, 1, 2], 'abacd'), validation=split([0], 'c', 10), test=split([1, 1], 'ax', 20))
     assert remove_training_twins(data, 'none').splits['train'].ids.tolist() == [f'id{n}' for n in range(5)]
     leaks = remove_training_twins(data, 'evaluation')
     assert leaks.splits['train'].ids.tolist() == ['id1', 'id4']

@@ -8,6 +8,7 @@ import pytest
 
 from fer_jax.errors import UserError
 from fer_jax.models import MODELS, create_model
+from fer_jax.models.layers import ConvMaxPool
 from fer_jax.models.resnet import ResNet
 
 
@@ -128,7 +129,7 @@ def test_the_plain_networks_equal_pytorchs(name, channels, side):
     # Flax flattens [H, W, C], PyTorch [C, H, W].
     kernel = params['Dense_0']['kernel'].reshape(left, left, before, 128).transpose(2, 0, 1, 3).reshape(-1, 128)
     layers += [torch.nn.Flatten(), load_dense(torch, params['Dense_0'], kernel), torch.nn.ReLU()]
-    reference = torch.nn.Sequential(*layers, load_dense(torch, params['Dense_1'])).eval()
+    reference = torch.nn.Sequential(*layers, load_dense(torch, params['head'])).eval()
     batch = images(3, side, 3)
     expected = reference(torch.tensor(batch.transpose(0, 3, 1, 2))).detach().numpy()
     logits, more = model.apply(variables, batch)
@@ -217,3 +218,17 @@ def test_a_block_starts_as_its_shortcut():
     stem = nn.Conv(64, (3, 3), padding=1, use_bias=False).apply({'params': params['Conv_0']}, batch)
     expected = jax.nn.relu(stem / np.sqrt(1 + 1e-5)).mean((1, 2))
     np.testing.assert_allclose(model.apply(variables, batch)[1]['features'], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize('side', [1, 3, 5, 7])
+@pytest.mark.parametrize('size', [(8, 12), (9, 12)])
+def test_convolution_in_blocks_is_the_plain_one_with_its_gradients(side, size):
+    x = jax.random.normal(jax.random.key(0), (3, *size, 2))
+    plain, blocks = (ConvMaxPool(5, side, blocked=blocked) for blocked in (False, True))
+    variables = plain.init(jax.random.key(1), x)
+    variables['params']['bias'] = jnp.arange(5.0)
+    reference = nn.max_pool(nn.Conv(5, (side, side)).apply(variables, x), (2, 2), (2, 2))
+    np.testing.assert_allclose(plain.apply(variables, x), reference, atol=1e-5)
+    np.testing.assert_allclose(blocks.apply(variables, x), reference, atol=1e-5)
+    gradients = [jax.grad(lambda v, x, of=of: jnp.sum(of.apply(v, x) ** 2), (0, 1))(variables, x) for of in (plain, blocks)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), *gradients)

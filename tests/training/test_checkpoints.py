@@ -38,7 +38,9 @@ def assert_same(found, expected):
 
 def flip_a_bit(folder):
     """In the middle of the largest file, as a bad disk does."""
-    path = max(glob.glob(os.path.join(folder, '**'), recursive=True), key=lambda p: os.path.isfile(p) * os.path.getsize(p))
+    path = max(
+        glob.glob(os.path.join(folder, '**'), recursive=True), key=lambda p: os.path.isfile(p) * os.path.getsize(p)
+    )
     with open(path, 'r+b') as file:
         file.seek(os.path.getsize(path) // 2)
         byte = file.read(1)[0]
@@ -163,7 +165,7 @@ def test_a_full_disk_is_an_os_error_and_leaves_the_older_checkpoints_whole(tmp_p
 
     monkeypatch.setattr('orbax.checkpoint.Checkpointer.save', full)
     checkpoints.save(*trees(2.0), position(2))
-    with pytest.raises(OSError) as caught:  # noqa: PT011 (the number is looked at below)
+    with pytest.raises(OSError) as caught:
         checkpoints.wait()
     assert caught.value.errno == errno.ENOSPC
     assert os.listdir(checkpoints.directory) == ['1']

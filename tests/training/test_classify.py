@@ -144,7 +144,9 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_count(batch):
     assert int(after.bad_steps) == 2
     well, _ = classify.train_step(task, after.replace(variables=state.variables), batch, jax.random.key(3))
     assert int(well.bad_steps) == 0
-    assert np.abs(well.variables['params']['Dense_0']['kernel'] - state.variables['params']['Dense_0']['kernel']).max() > 0
+    assert (
+        np.abs(well.variables['params']['Dense_0']['kernel'] - state.variables['params']['Dense_0']['kernel']).max() > 0
+    )
 
 
 def test_a_step_that_is_not_finite_leaves_the_average_alone(batch):

@@ -174,9 +174,13 @@ def test_early_stopping_counts_evaluations_without_a_better_accuracy(tmp_path):
 
 
 def test_too_many_bad_steps_in_a_row_stop_the_run_and_name_the_step(tmp_path):
-    with pytest.raises(UserError, match='not finite in .* steps in a row, up to step .*the checkpoint of step 5 is kept'):
+    with pytest.raises(
+        UserError, match='not finite in .* steps in a row, up to step .*the checkpoint of step 5 is kept'
+    ):
         run(tmp_path, Script(bad=range(6, 10)), max_bad_steps=3)
-    assert Checkpoints(str(tmp_path)).restore_latest({'total': jnp.zeros(())}, {'lowered': jnp.zeros(())})[2]['step'] == 5
+    assert (
+        Checkpoints(str(tmp_path)).restore_latest({'total': jnp.zeros(())}, {'lowered': jnp.zeros(())})[2]['step'] == 5
+    )
 
 
 def test_a_few_bad_steps_are_borne_and_logged_as_null(tmp_path):

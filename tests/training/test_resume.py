@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -105,7 +106,8 @@ def parameters(workdir):
     import orbax.checkpoint as ocp
 
     folder = workdir / 'checkpoints' / str(MODEL['train__steps'])
-    with contextlib.closing(ocp.PyTreeCheckpointer()) as reader:
+    with contextlib.closing(ocp.PyTreeCheckpointer()) as reader, warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # that it is read without a target
         trees = [reader.restore(folder / item) for item in ('model', 'optimizer')]
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(trees)}
 

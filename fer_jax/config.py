@@ -251,7 +251,9 @@ def _run_config_file(path: str) -> ConfigDict:
     except UserError:
         raise
     except Exception as error:  # a configuration file is the user's code: whatever it raises is one line
-        raise UserError(f'{file} failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}') from error
+        raise UserError(
+            f'{file} failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'
+        ) from error
     if not isinstance(config, ConfigDict):
         raise UserError(f'{file}: get_config() returned {type(config).__name__}; a ConfigDict is wanted')
     return config
@@ -262,7 +264,9 @@ def _check_fields(config: ConfigDict, defaults: ConfigDict, path: str) -> None:
     for name in given:
         if name not in known:
             close = _nearest(name, known)
-            raise UserError(f'{path} sets config.{name}, which is no field' + (f'; did you mean {close[0]}?' if close else ''))
+            raise UserError(
+                f'{path} sets config.{name}, which is no field' + (f'; did you mean {close[0]}?' if close else '')
+            )
     for name, default in known.items():
         if name not in given:
             raise UserError(f'{path} lacks config.{name}; start from fer_jax.config.default_config()')

@@ -40,7 +40,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def evaluate_runs(
-    workdirs: Sequence[str], splits: Sequence[str], output: str, *, last: int = 0, tta: str = 'none'
+    workdirs: Sequence[str],
+    splits: Sequence[str],
+    output: str,
+    *,
+    last: int = 0,
+    tta: str = 'none',
+    dataset: Dataset | None = None,
 ) -> dict:
     """Writes predictions, scores.json, report.md and figures of the runs' members, and prints the table.
 
@@ -52,6 +58,7 @@ def evaluate_runs(
         output: directory; it may be a run's own.
         last: members per run; 0 takes the best checkpoint of each.
         tta: test-time augmentation.
+        dataset: the first run's data, where the caller has it loaded.
 
     Returns:
         scores.json as written.
@@ -65,20 +72,28 @@ def evaluate_runs(
             raise UserError(f'{workdir} is named twice; its members would count twice')
     members = [member for workdir in workdirs for member in _members(experiment.read_run(workdir), last)]
     groups = _group(members)
-    predicted, images, dataset = {}, {}, None
-    for split in dict.fromkeys(['validation', *splits]):
-        predicted[split], images[split], dataset = _predict(groups, members, split, tta)
-        save_predictions(os.path.join(output, 'predictions', f'{split}.npz'), predicted[split])
+    loaded = {} if dataset is None else {_data_key(members[0].run): dataset}
+    read = tuple(dict.fromkeys(['validation', *splits]))
+    predicted = []
+    for group in groups:
+        key = _data_key(group[0].run)
+        if key not in loaded:
+            loaded[key] = experiment.load_data(group[0].run.config)
+        predicted.append(_predict_group(group, read, tta, loaded[key]))
+    dataset = predicted[0].dataset
+    predictions = {split: _gather(groups, predicted, members, split) for split in read}
+    for split in read:
+        save_predictions(os.path.join(output, 'predictions', f'{split}.npz'), predictions[split])
     for split in splits:
         scores = score_predictions(
-            predicted[split], predicted['validation'], dataset=dataset.name, manifest=dataset.manifest_hash
+            predictions[split], predictions['validation'], dataset=dataset.name, manifest=dataset.manifest_hash
         )
         written = update_scores_file(os.path.join(output, 'scores.json'), split, scores)
     if not os.path.exists(os.path.join(output, 'config.json')):
         summary = members[0].run.summary if len(groups) == 1 else {}
         description = experiment.describe(None, dataset, runs=list(workdirs), tta=tta, model_summary=summary)
         experiment.write_json(os.path.join(output, 'config.json'), description)
-    write_report(output, images)
+    write_report(output, {split: dataset.splits[split].images for split in read})
     print(quick_table(written))
     print(f'report: {os.path.join(output, "report.md")}   pictures: {os.path.join(output, "figures")}')
     return written
@@ -110,6 +125,10 @@ def _members(run: experiment.RunDescription, last: int) -> list[_Member]:
     return [_Member(run, step) for step in steps]
 
 
+def _data_key(run: experiment.RunDescription) -> str:
+    return repr(run.config.data.to_dict())
+
+
 def _group(members: Sequence[_Member]) -> list[list[_Member]]:
     """Members whose parameters stack: same network, same input. Refuses runs that are not comparable."""
     first = members[0].run
@@ -122,42 +141,59 @@ def _group(members: Sequence[_Member]) -> list[list[_Member]]:
                     f'{run.workdir} and {first.workdir} differ in {what.replace("_", " ")}: '
                     f'{getattr(run, what)} and {getattr(first, what)}; only runs on the same data can be averaged'
                 )
-        key = repr((run.config.model.to_dict(), run.preprocessing, run.config.data.to_dict()))
+        key = repr((run.config.model.to_dict(), run.preprocessing, _data_key(run)))
         groups.setdefault(key, []).append(member)
     return list(groups.values())
 
 
-def _predict(
-    groups: list[list[_Member]], members: Sequence[_Member], split: str, tta: str
-) -> tuple[Predictions, np.ndarray, Dataset]:
-    logits: dict[tuple[str, int], np.ndarray] = {}
-    for group in groups:
-        run = group[0].run
-        dataset = experiment.load_data(run.config)
-        if dataset.manifest_hash != run.manifest_hash:
-            raise UserError(f'{run.workdir} was trained on other data than {run.config.data.name} now holds')
-        examples = dataset.splits[split]
-        model = experiment.make_model(run.config, len(run.class_names))
-        side, channels = run.preprocessing.input_side, run.preprocessing.channels
-        target = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, side, side, channels)))
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        target = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=here), target)
-        stacked = stack_members([Checkpoints(m.run.workdir).restore_model(m.step, target) for m in group])
-        predict = make_predict(model, run.preprocessing, tta)
+@dataclasses.dataclass
+class _Predicted:
+    """What a group of members said, by split."""
+
+    dataset: Dataset
+    logits: dict[str, np.ndarray]
+
+
+def _predict_group(group: Sequence[_Member], splits: Sequence[str], tta: str, dataset: Dataset) -> _Predicted:
+    run = group[0].run
+    if dataset.manifest_hash != run.manifest_hash:
+        raise UserError(f'{run.workdir} was trained on other data than {run.config.data.name} now holds')
+    model = experiment.make_model(run.config, len(run.class_names))
+    side, channels = run.preprocessing.input_side, run.preprocessing.channels
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, side, side, channels)))
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    target = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=here), shapes)
+    stacked = stack_members([Checkpoints(m.run.workdir).restore_model(m.step, target) for m in group])
+    predict = make_predict(model, run.preprocessing, tta)
+    logits = {}
+    for split in splits:
         words = f'{split}: {len(group)} x {run.config.model.name}' if sys.stderr.isatty() else None
-        predicted = predict_split(predict, stacked, examples.images, run.config.evaluation.batch_size, words)
-        logits |= {(m.run.workdir, m.step): predicted[index] for index, m in enumerate(group)}
-    predictions = Predictions(
+        images = dataset.splits[split].images
+        logits[split] = predict_split(predict, stacked, images, run.config.evaluation.batch_size, words)
+    return _Predicted(dataset, logits)
+
+
+def _gather(
+    groups: Sequence[Sequence[_Member]], predicted: Sequence[_Predicted], members: Sequence[_Member], split: str
+) -> Predictions:
+    """The groups' logits in the members' order; a twin is one in the training split of any of the runs."""
+    logits = {
+        (member.run.workdir, member.step): said.logits[split][index]
+        for group, said in zip(groups, predicted, strict=True)
+        for index, member in enumerate(group)
+    }
+    examples = predicted[0].dataset.splits[split]
+    in_training = np.concatenate([said.dataset.splits['train'].pixel_hashes for said in predicted])
+    return Predictions(
         ids=examples.ids,
         labels=examples.labels,
         logits=np.stack([logits[m.run.workdir, m.step] for m in members]),
         steps=np.array([m.step for m in members]),
-        class_names=np.array(dataset.class_names),
-        twin_in_train=np.isin(examples.pixel_hashes, dataset.splits['train'].pixel_hashes),
+        class_names=np.array(predicted[0].dataset.class_names),
+        twin_in_train=np.isin(examples.pixel_hashes, in_training),
         member_names=np.array([m.name for m in members]),
         member_runs=np.array([m.run.workdir for m in members]),
     )
-    return predictions, examples.images, dataset
 
 
 if __name__ == '__main__':

@@ -64,6 +64,8 @@ def load_table(path: str) -> Table:
     for row in table.rows:
         if row.read not in ('single', 'ensemble', 'pooled'):
             raise UserError(f'{path}: row {row.name!r} reads {row.read!r}; it can be single, ensemble or pooled')
+        if ',' in row.name:
+            raise UserError(f'{path}: row {row.name!r} has a comma, which --rows takes for the end of a name')
     return table
 
 
@@ -93,11 +95,13 @@ def _seeds(rows: Sequence[TableRow]) -> list[int]:
 
 def _ensure_data(table: Table, source: str | None) -> None:
     prepared = os.path.join('data', table.dataset)
+    if table.dataset == 'synthetic':
+        return
     if os.path.exists(os.path.join(prepared, 'manifest.json')):
         return
     if source is None:
         raise UserError(
-            f'{table.dataset} is not prepared in {prepared}; give --source=PATH to the data as obtained ({table.obtain})'
+            f'{table.dataset} is not prepared in {prepared}; give --source=PATH to what you obtained: {table.obtain}'
         )
     command = [sys.executable, '-m', 'fer_jax.prepare', f'--dataset={table.dataset}', f'--source={source}']
     _run([*command, f'--output={prepared}'])

@@ -126,7 +126,9 @@ def train(config: ConfigDict, workdir: str) -> None:
     run_loop(options, state, hooks, checkpoints, workdir)
     # A short run, or one stopped early, has fewer members than it may keep.
     last = len(checkpoints.members(config.evaluation.last))
-    evaluate.evaluate_runs([workdir], config.evaluation.splits, workdir, last=last, tta=config.evaluation.tta)
+    evaluate.evaluate_runs(
+        [workdir], config.evaluation.splits, workdir, last=last, tta=config.evaluation.tta, dataset=dataset
+    )
 
 
 def _check(config: ConfigDict) -> None:

@@ -35,7 +35,7 @@ ALLOWED = {
     ),
 }
 # Libraries that must not be imported, by the modules that must not. Orbax has one door for the whole package.
-WITHOUT = {name: ('jax', 'flax', 'optax', 'orbax') for name in (*SCORING, 'fer_jax.reports')}
+WITHOUT = dict.fromkeys((*SCORING, 'fer_jax.reports'), ('jax', 'flax', 'optax', 'orbax'))
 ONLY_DOOR = {'orbax': 'fer_jax.training.checkpoints'}
 
 

@@ -21,7 +21,9 @@ TINY = [
 
 def launch(script, *arguments, cwd=ROOT, **environment):
     variables = os.environ | {'FER_JAX_VENV': sys.prefix, 'XLA_FLAGS': '', 'JAX_PLATFORMS': 'cpu'} | environment
-    return subprocess.run([ROOT / 'launch' / script, *arguments], cwd=cwd, env=variables, capture_output=True, text=True)
+    return subprocess.run(
+        [ROOT / 'launch' / script, *arguments], cwd=cwd, env=variables, capture_output=True, text=True
+    )
 
 
 def test_train_without_arguments_but_sizes_trains_evaluates_and_says_where_pictures_are(tmp_path):

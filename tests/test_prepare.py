@@ -57,7 +57,7 @@ def test_the_output_is_complete_and_the_same_from_every_form(tmp_path):
     for source in (table, tmp_path / 'table.zip', tmp_path / 'folders'):
         output = tmp_path / f'out {source.name}'
         assert main(['--dataset=fer2013', f'--source={source}', f'--output={output}']) == 0
-        assert OUTPUTS < set(os.listdir(output))
+        assert set(os.listdir(output)) > OUTPUTS
         loaded.append(load_prepared(output))
     for other in loaded[1:]:
         for name, split in loaded[0].splits.items():

@@ -111,7 +111,7 @@ def random_affine(
 def affine_warp(
     images_NHWC: Array, matrices_N23: Float[Array, 'N 2 3'], target: tuple[int, int]
 ) -> Float[Array, 'N S S C']:
-    """Samples images along affine maps, bilinear, edge pixels repeated outside; see `random_affine` for the matrices."""
+    """Samples images along maps as `random_affine` gives them, bilinear, edge pixels repeated outside."""
     height, width = images_NHWC.shape[1:3]
     y, x = jnp.meshgrid(
         jnp.arange(target[0]) - (target[0] - 1) / 2, jnp.arange(target[1]) - (target[1] - 1) / 2, indexing='ij'

@@ -89,7 +89,7 @@ def drop_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
     for name in names:
         if name not in dataset.class_names:
             close = difflib.get_close_matches(name, dataset.class_names, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else "."
+            hint = f'; did you mean {close[0]!r}?' if close else '.'
             raise UserError(f'{dataset.name} has no class {name!r}{hint} Its classes: {", ".join(dataset.class_names)}')
     kept = [name for name in dataset.class_names if name not in names]
     if len(kept) < 2:

@@ -25,9 +25,9 @@ class Resident:
     """
 
     images_NHWC: UInt8[Array, 'N H W C']
-    labels_N: Int[Array, 'N']
+    labels_N: Int[Array, N]
 
-    def batch(self, indices_B: Int[Array, 'B']) -> dict[str, Array]:
+    def batch(self, indices_B: Int[Array, B]) -> dict[str, Array]:
         """The named examples: `images` uint8 [B, H, W, C] and `labels` int32 [B]."""
         return {'images': self.images_NHWC[indices_B], 'labels': self.labels_N[indices_B]}
 

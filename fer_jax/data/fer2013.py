@@ -174,9 +174,9 @@ def _tables(members: Sequence[Member]) -> list[Member]:
     only = len(members) == 1 and members[0].path is not None
     tables = []
     for member in members:
-        if only or (member.name.lower().endswith('.csv') and not member.is_junk and member.size > 0):
-            if not set(_COLUMNS) - set(_header(member)):
-                tables.append(member)
+        candidate = only or (member.name.lower().endswith('.csv') and not member.is_junk and member.size > 0)
+        if candidate and not set(_COLUMNS) - set(_header(member)):
+            tables.append(member)
     return tables
 
 

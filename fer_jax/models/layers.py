@@ -78,8 +78,6 @@ def block_kernel(kernel_KKIO: Float[Array, 'K K I O']) -> Float[Array, 'L L 4*I 
     start = side // 2 % 2
     length = -(-(side + 1 + start) // 2)
     before = lambda offset: (start + offset, 2 * length - side - start - offset)
-    shifted = jnp.stack(
-        [jnp.pad(kernel_KKIO, (before(y), before(x), (0, 0), (0, 0))) for y in (0, 1) for x in (0, 1)]
-    )
+    shifted = jnp.stack([jnp.pad(kernel_KKIO, (before(y), before(x), (0, 0), (0, 0))) for y in (0, 1) for x in (0, 1)])
     shifted = shifted.reshape(4, length, 2, length, 2, i, o)
     return shifted.transpose(1, 3, 2, 4, 5, 0, 6).reshape(length, length, 4 * i, 4 * o)

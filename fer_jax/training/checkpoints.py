@@ -146,9 +146,7 @@ class Checkpoints:
     def _read(self, step: int, **items: Any) -> dict[str, Any]:
         def restore(item):
             target = jax.tree.map(ocp.utils.to_shape_dtype_struct, item)
-            return ocp.args.PyTreeRestore(
-                item=target, restore_args=ocp.checkpoint_utils.construct_restore_args(target)
-            )
+            return ocp.args.PyTreeRestore(item=target, restore_args=ocp.checkpoint_utils.construct_restore_args(target))
 
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             arguments = ocp.args.Composite(**{name: restore(item) for name, item in items.items()})

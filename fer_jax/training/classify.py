@@ -94,7 +94,9 @@ def init_state(task: Task, key: Key[Array, '']) -> State:
     )
 
 
-def train_step(task: Task, state: State, batch: dict[str, Array], key: Key[Array, '']) -> tuple[State, dict[str, Array]]:
+def train_step(
+    task: Task, state: State, batch: dict[str, Array], key: Key[Array, '']
+) -> tuple[State, dict[str, Array]]:
     """One update.
 
     Args:
@@ -112,10 +114,7 @@ def train_step(task: Task, state: State, batch: dict[str, Array], key: Key[Array
     images = augment(augment_key, batch['images'], task.augmentation, task.preprocessing.crop)
     images_BHWC = normalize(images, task.preprocessing)
     targets_BK = jax.nn.one_hot(batch['labels'], num_classes)
-    if task.class_weights:
-        weights_B = jnp.asarray(task.class_weights)[batch['labels']]
-    else:
-        weights_B = jnp.ones(len(targets_BK))
+    weights_B = jnp.asarray(task.class_weights)[batch['labels']] if task.class_weights else jnp.ones(len(targets_BK))
     if task.mixup or task.cutmix:
         images_BHWC, targets_BK, weights_B = mix(mix_key, images_BHWC, targets_BK, weights_B, task.mixup, task.cutmix)
     smooth_BK = optax.smooth_labels(targets_BK, task.label_smoothing)
@@ -165,7 +164,7 @@ def mix(
     key: Key[Array, ''],
     images_BHWC: Float[Array, 'B H W C'],
     targets_BK: Float[Array, 'B K'],
-    weights_B: Float[Array, 'B'],
+    weights_B: Float[Array, B],
     mixup: float,
     cutmix: float,
 ) -> tuple[Array, Array, Array]:

@@ -175,7 +175,7 @@ def torch_resnet(torch, variables, blocks):
         Block(params[f'BasicBlock_{index}'], stats[f'BasicBlock_{index}'], stride)
         for index, stride in enumerate(strides)
     ]
-    layers += [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), load_dense(torch, params['Dense_0'])]
+    layers += [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), load_dense(torch, params['head'])]
     return torch.nn.Sequential(*layers)
 
 
@@ -230,5 +230,7 @@ def test_convolution_in_blocks_is_the_plain_one_with_its_gradients(side, size):
     reference = nn.max_pool(nn.Conv(5, (side, side)).apply(variables, x), (2, 2), (2, 2))
     np.testing.assert_allclose(plain.apply(variables, x), reference, atol=1e-5)
     np.testing.assert_allclose(blocks.apply(variables, x), reference, atol=1e-5)
-    gradients = [jax.grad(lambda v, x, of=of: jnp.sum(of.apply(v, x) ** 2), (0, 1))(variables, x) for of in (plain, blocks)]
+    gradients = [
+        jax.grad(lambda v, x, of=of: jnp.sum(of.apply(v, x) ** 2), (0, 1))(variables, x) for of in (plain, blocks)
+    ]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), *gradients)

@@ -65,7 +65,7 @@ def alone(dataset):
 def test_eight_devices_train_as_one(dataset, alone):
     losses, state = run(dataset, jax.devices(), [1] * 4)
     np.testing.assert_allclose(losses, alone[0], rtol=1e-5)
-    close = functools.partial(np.testing.assert_allclose, atol=2e-5)
+    close = functools.partial(np.testing.assert_allclose, atol=2e-4)
     jax.tree.map(close, state.variables, alone[1].variables)
     jax.tree.map(close, state.average, alone[1].average)
 
@@ -73,4 +73,4 @@ def test_eight_devices_train_as_one(dataset, alone):
 def test_several_steps_per_dispatch_are_the_same_steps(dataset, alone):
     losses, state = run(dataset, jax.devices()[:1], [1, 3])
     np.testing.assert_allclose(losses, [alone[0][0], sum(alone[0][1:])], rtol=1e-5)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-5), state.variables, alone[1].variables)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-4), state.variables, alone[1].variables)

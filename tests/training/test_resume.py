@@ -137,8 +137,9 @@ def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(tmp_path, launch):
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
     kept = lambda workdir: sorted(name for name in os.listdir(workdir / 'checkpoints'))
     assert kept(broken) == kept(whole)
-    scores = lambda workdir: json.loads((workdir / 'scores.json').read_text())['validation']['single']
-    assert scores(broken) == scores(whole)
+    scores = lambda workdir: json.loads((workdir / 'scores.json').read_text())['validation']['ensemble']
+    for figure in ('accuracy', 'nll', 'ece', 'confusion'):
+        assert scores(broken)[figure] == scores(whole)[figure]
 
     before = {name: os.stat(whole / 'checkpoints' / name).st_mtime_ns for name in kept(whole)}
     logged = (whole / 'metrics.jsonl').read_text()

@@ -1,0 +1,36 @@
+"""Seed 002's wider CNN on six classes of FER2013: nine snapshots of one run, each at the end of a cosine cycle."""
+
+from fer_jax.config import default_config
+
+STEPS_PER_CYCLE = 442  # two epochs
+
+
+def get_config():
+    config = default_config()
+
+    config.data.name = 'data/fer2013'
+    config.data.drop = ('disgust',)
+    config.data.normalize = 'image'
+
+    config.model.name = 'wider_cnn'
+
+    config.augment.flip = True
+    config.augment.shift = 0.06
+    config.augment.rotate = 8.0
+    config.augment.zoom = 0.08
+
+    config.train.batch_size = 128
+    config.train.steps = 9 * STEPS_PER_CYCLE
+    config.optimizer.name = 'muon'
+    config.optimizer.learning_rate = 0.02
+    config.optimizer.momentum = 0.95
+    config.optimizer.weight_decay = 0.01
+    config.schedule.name = 'cycles'
+    config.schedule.cycles = 9
+
+    config.evaluation.every_steps = STEPS_PER_CYCLE
+    config.evaluation.tta = 'flip'
+    config.evaluation.last = 9
+    config.checkpoint.snapshot_steps = STEPS_PER_CYCLE
+    config.checkpoint.keep_last = 9
+    return config

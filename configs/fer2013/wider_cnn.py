@@ -15,16 +15,17 @@ def get_config():
     config.model.name = 'wider_cnn'
 
     config.augment.flip = True
-    config.augment.shift = 0.06
-    config.augment.rotate = 8.0
-    config.augment.zoom = 0.08
+    config.augment.shift = 0.08
+    config.augment.rotate = 10.0
+    config.augment.zoom = 0.12
 
     config.train.batch_size = 128
     config.train.steps = 9 * STEPS_PER_CYCLE
+    config.train.label_smoothing = 0.1
     config.optimizer.name = 'muon'
     config.optimizer.learning_rate = 0.02
     config.optimizer.momentum = 0.95
-    config.optimizer.weight_decay = 0.01
+    config.optimizer.weight_decay = 0.1
     config.schedule.name = 'cycles'
     config.schedule.cycles = 9
 

@@ -1,6 +1,8 @@
-"""The embedded faces and a small network: minutes on two cores, from nothing to a report."""
+"""The embedded faces and a small network: two minutes on two cores, from nothing to a report."""
 
 from fer_jax.config import default_config
+
+STEPS_PER_CYCLE = 141  # three epochs
 
 
 def get_config():
@@ -14,14 +16,19 @@ def get_config():
 
     config.augment.flip = True
     config.augment.shift = 0.05
+    config.augment.zoom = 0.05
 
-    config.train.epochs = 9.0
-    config.train.batch_size = 64
-    config.optimizer.learning_rate = 2e-3
-    config.optimizer.weight_decay = 1e-2
-    config.schedule.name = 'cosine'
+    config.train.batch_size = 128
+    config.train.steps = 3 * STEPS_PER_CYCLE
+    config.optimizer.name = 'muon'
+    config.optimizer.learning_rate = 0.02
+    config.optimizer.momentum = 0.95
+    config.optimizer.weight_decay = 0.1
+    config.schedule.name = 'cycles'
+    config.schedule.cycles = 3
 
     config.evaluation.last = 3
     config.evaluation.splits = ('validation', 'test')
     config.evaluation.tta = 'flip'
+    config.checkpoint.snapshot_steps = STEPS_PER_CYCLE
     return config

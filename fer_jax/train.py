@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import os
 import sys
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ from fer_jax import cli, evaluate, experiment, runtime
 from fer_jax.config import flatten, load_config
 from fer_jax.data.dataset import SPLITS, Dataset
 from fer_jax.data.feed import put_resident
-from fer_jax.data.preprocess import VIEWS
+from fer_jax.data.preprocess import VIEWS, Preprocessing
 from fer_jax.errors import UserError
 from fer_jax.evaluation import inference
 from fer_jax.evaluation.scores import confusion_matrix, negative_log_likelihood, per_class_scores, softmax
@@ -82,27 +83,17 @@ def train(config: ConfigDict, workdir: str) -> None:
     """
     _check(config)
     placement = make_placement(config.train.batch_size)
-    os.makedirs(workdir, exist_ok=True)
     _refuse_other_experiment(config, workdir)
     dataset = experiment.load_data(config)
     _refuse_other_data(dataset, workdir)
+    os.makedirs(workdir, exist_ok=True)
     preprocessing = experiment.make_preprocessing(config, dataset)
-    model = experiment.make_model(config, len(dataset.class_names))
     options = _loop_options(config, len(dataset.splits['train']))
     schedule = make_schedule(
         ScheduleOptions(**config.schedule), config.optimizer.learning_rate, options.total_steps, options.steps_per_epoch
     )
-    plateau = make_plateau(ScheduleOptions(**config.schedule)) if config.schedule.name == 'plateau' else None
-    task = classify.Task(
-        model=model,
-        optimizer=make_optimizer(OptimizerOptions(**config.optimizer), schedule),
-        preprocessing=preprocessing,
-        plateau=plateau,
-        augmentation=experiment.make_augmentation(config),
-        class_weights=experiment.class_weights(config, dataset),
-        **{name: config.train[name] for name in ('label_smoothing', 'mixup', 'cutmix', 'ema')},
-    )
-    summary = experiment.summarize_model(model, preprocessing)
+    task = _make_task(config, dataset, preprocessing, schedule)
+    summary = experiment.summarize_model(task.model, preprocessing)
     description = experiment.describe(
         config, dataset, preprocessing=dataclasses.asdict(preprocessing), model_summary=summary
     )
@@ -119,7 +110,7 @@ def train(config: ConfigDict, workdir: str) -> None:
             config.train.batch_size,
         ),
         evaluate=_make_evaluate(config, dataset, task),
-        after_evaluation=_make_after_evaluation(plateau),
+        after_evaluation=_make_after_evaluation(task.plateau),
         learning_rate=schedule,
     )
     checkpoints = Checkpoints(workdir, config.checkpoint.keep_last)
@@ -154,6 +145,8 @@ def _check(config: ConfigDict) -> None:
 
 def _refuse_other_experiment(config: ConfigDict, workdir: str) -> None:
     if not os.path.exists(os.path.join(workdir, 'config.json')):
+        if Checkpoints(workdir).steps():
+            raise UserError(f'{workdir} holds checkpoints of a run without its config.json; choose another --workdir')
         return
     there, wanted = flatten(experiment.read_run(workdir).config), flatten(config)
     for name, value in wanted.items():
@@ -192,6 +185,19 @@ def _loop_options(config: ConfigDict, num_train: int) -> LoopOptions:
         dispatch=steps_per_dispatch(config.train.steps_per_dispatch, jax.default_backend()),
         max_bad_steps=config.train.max_bad_steps,
         early_stopping=config.train.early_stopping,
+    )
+
+
+def _make_task(config: ConfigDict, dataset: Dataset, preprocessing: Preprocessing, schedule: Callable) -> classify.Task:
+    plateau = make_plateau(ScheduleOptions(**config.schedule)) if config.schedule.name == 'plateau' else None
+    return classify.Task(
+        model=experiment.make_model(config, len(dataset.class_names)),
+        optimizer=make_optimizer(OptimizerOptions(**config.optimizer), schedule),
+        preprocessing=preprocessing,
+        plateau=plateau,
+        augmentation=experiment.make_augmentation(config),
+        class_weights=experiment.class_weights(config, dataset),
+        **{name: config.train[name] for name in ('label_smoothing', 'mixup', 'cutmix', 'ema')},
     )
 
 

@@ -45,9 +45,17 @@ class Checkpoints:
         return sorted(int(name) for name in os.listdir(self.directory) if name.isdigit())
 
     def position(self, step: int) -> dict[str, Any]:
-        """The position of a checkpoint."""
-        with open(os.path.join(self.directory, str(step), 'position', 'metadata')) as file:
-            return json.load(file)
+        """The position of a checkpoint.
+
+        Raises:
+            UserError: if it cannot be read.
+        """
+        path = os.path.join(self.directory, str(step), 'position', 'metadata')
+        try:
+            with open(path) as file:
+                return json.load(file)
+        except (OSError, ValueError) as error:
+            raise UserError(f'checkpoint {path} cannot be read ({error}); launch the run again, or remove it') from None
 
     def members(self, last: int) -> list[int]:
         """The steps of the last N members, oldest first; fewer where there are fewer."""

@@ -2,7 +2,7 @@
 
 from fer_jax.config import default_config
 
-STEPS_PER_CYCLE = 141  # three epochs
+STEPS_PER_CYCLE = 94  # two epochs
 
 
 def get_config():
@@ -19,13 +19,13 @@ def get_config():
     config.augment.zoom = 0.05
 
     config.train.batch_size = 128
-    config.train.steps = 3 * STEPS_PER_CYCLE
+    config.train.steps = 4 * STEPS_PER_CYCLE
     config.optimizer.name = 'muon'
     config.optimizer.learning_rate = 0.02
     config.optimizer.momentum = 0.95
     config.optimizer.weight_decay = 0.1
     config.schedule.name = 'cycles'
-    config.schedule.cycles = 3
+    config.schedule.cycles = 4
 
     config.evaluation.last = 3
     config.evaluation.splits = ('validation', 'test')

@@ -108,6 +108,7 @@ def train(config: ConfigDict, workdir: str) -> None:
             placement,
             config.seed,
             config.train.batch_size,
+            options.dispatch,
         ),
         evaluate=_make_evaluate(config, dataset, task),
         after_evaluation=_make_after_evaluation(task.plateau),

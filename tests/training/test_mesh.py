@@ -46,7 +46,7 @@ def run(dataset, devices, counts):
     )
     state = jax.device_put(classify.init_state(task, jax.random.key(0)), placement.replicated)
     resident = put_resident(dataset.splits['train'], placement.replicated)
-    advance = make_advance(functools.partial(classify.train_step, task), resident, placement, 3, 16)
+    advance = make_advance(functools.partial(classify.train_step, task), resident, placement, 3, 16, max(counts))
     losses, step = [], 0
     for count in counts:
         state, sums = advance(state, step, count)

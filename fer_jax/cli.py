@@ -51,6 +51,11 @@ def run(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         print(f'{name}: interrupted', file=sys.stderr)
         sys.exit(130)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):  # JAX's word for it
+            raise
+        print(f'{name}: error: out of memory; lower the batch size or the image size', file=sys.stderr)
+        sys.exit(1)
     except OSError as error:
         line = _os_error_line(error)
         if line is None:

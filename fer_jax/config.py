@@ -78,7 +78,9 @@ def default_config() -> ConfigDict:
     optimizer.nesterov = True  # sgd, muon
     optimizer.b1 = 0.9  # adam, adamw; muon's arrays that are no kernels
     optimizer.b2 = 0.999  # the same
-    optimizer.weight_decay = 0.0  # kernels only; decoupled for adamw and muon, added to the gradient for sgd and adam
+    optimizer.weight_decay = (
+        0.0  # kernels only (muon: not the head); adamw, muon: decoupled; sgd, adam: in the gradient
+    )
     optimizer.clip_norm = 0.0  # global norm of the gradients; 0 = off
     optimizer.clip_value = 0.0  # each gradient value, either way; 0 = off
 
@@ -250,7 +252,7 @@ def _run_config_file(path: str) -> ConfigDict:
         config = module.get_config(argument) if argument else module.get_config()
     except UserError:
         raise
-    except Exception as error:  # a configuration file is the user's code: whatever it raises is one line
+    except (Exception, SystemExit) as error:  # a configuration file is the user's code: whatever it raises is one line
         raise UserError(
             f'{file} failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     if flags.last < 0:
         raise UserError(f'--last={flags.last}: a count of checkpoints is wanted, 1 or more')
     runtime.configure()
+    if not all(flags.runs.split(',')):
+        raise UserError(f'--runs={flags.runs}: there is an empty name between the commas')
     evaluate_runs(flags.runs.split(','), [flags.split], flags.output, last=flags.last, tta=flags.tta)
     return 0
 
@@ -72,6 +75,7 @@ def evaluate_runs(
             raise UserError(f'{workdir} is named twice; its members would count twice')
     members = [member for workdir in workdirs for member in _members(experiment.read_run(workdir), last)]
     groups = _group(members)
+    _refuse_output(output, workdirs, members[0].run.manifest_hash)
     loaded = {} if dataset is None else {_data_key(members[0].run): dataset}
     read = tuple(dict.fromkeys(['validation', *splits]))
     predicted = []
@@ -88,8 +92,9 @@ def evaluate_runs(
         scores = score_predictions(
             predictions[split], predictions['validation'], dataset=dataset.name, manifest=dataset.manifest_hash
         )
+        scores['tta'] = tta
         written = update_scores_file(os.path.join(output, 'scores.json'), split, scores)
-    if not os.path.exists(os.path.join(output, 'config.json')):
+    if os.path.abspath(output) not in places:
         summary = members[0].run.summary if len(groups) == 1 else {}
         description = experiment.describe(None, dataset, runs=list(workdirs), tta=tta, model_summary=summary)
         experiment.write_json(os.path.join(output, 'config.json'), description)
@@ -110,6 +115,11 @@ class _Member:
 
 
 def _members(run: experiment.RunDescription, last: int) -> list[_Member]:
+    if last > run.config.checkpoint.keep_last:
+        raise UserError(
+            f'{run.workdir} keeps its last {run.config.checkpoint.keep_last} members, {last} are asked for; '
+            f'train with config.checkpoint.keep_last={last}'
+        )
     checkpoints = Checkpoints(run.workdir)
     if not checkpoints.steps():
         raise UserError(f'{run.workdir} has no checkpoint yet; train it first')
@@ -119,10 +129,26 @@ def _members(run: experiment.RunDescription, last: int) -> list[_Member]:
     steps = checkpoints.members(last)
     if len(steps) < last:
         raise UserError(
-            f'{run.workdir} keeps {len(steps)} members, {last} are asked for; take --last={len(steps)}, '
-            f'or train with config.checkpoint.keep_last={last}'
+            f'{run.workdir} has {len(steps)} of the {last} members asked for; take --last={len(steps)}, or train it on'
         )
     return [_Member(run, step) for step in steps]
+
+
+def _refuse_output(output: str, workdirs: Sequence[str], manifest_hash: str) -> None:
+    """Refuses an output that holds another run, or an evaluation on other data: its files would speak of both."""
+    path = os.path.join(output, 'config.json')
+    if os.path.exists(output) and not os.path.isdir(output):
+        raise UserError(f'--output={output} is a file; a directory is wanted')
+    if not os.path.exists(path) or [os.path.abspath(output)] == [os.path.abspath(workdir) for workdir in workdirs]:
+        return
+    try:
+        with open(path) as file:
+            there = json.load(file)
+        if there['config'] or there['manifest_hash'] != manifest_hash:
+            what = 'a training run' if there['config'] else 'an evaluation on other data'
+            raise UserError(f'{output} holds {what}; choose another --output')
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f'{path} is not from an evaluation; choose another --output') from None
 
 
 def _data_key(run: experiment.RunDescription) -> str:

@@ -7,15 +7,20 @@ import difflib
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from fer_jax import cli
-from fer_jax.config import Table, TableRow
+from fer_jax.config import Table, TableRow, flatten, load_config
+from fer_jax.data.dataset import Dataset
 from fer_jax.errors import UserError
+from fer_jax.evaluation.scores import read_scores
 from fer_jax.reports.tables import Row, results_table
 
 
@@ -32,11 +37,16 @@ def main(argv: list[str] | None = None) -> int:
     table = load_table(flags.table)
     rows = _choose(table, flags.rows, flags.seeds)
     output = Path(flags.output or os.path.join('checkpoints', 'tables', Path(flags.table).stem))
+    runs = {}
+    for seed in _seeds(rows):
+        for row in rows:
+            if seed in row.seeds:
+                load_config(row.config, _overrides(row, seed))  # what is wrong in it is said before anything trains
+                runs.setdefault(_workdir(row, seed, output), (row, seed))
     if not flags.no_train:
         _ensure_data(table, flags.source)
-        runs = list(dict.fromkeys((_run_key(row), seed) for seed in _seeds(rows) for row in rows if seed in row.seeds))
-        for number, (key, seed) in enumerate(runs, 1):
-            _train(json.loads(key), seed, output, f'run {number} of {len(runs)}')
+        for number, (row, seed) in enumerate(runs.values(), 1):
+            _train(row, seed, output, f'run {number} of {len(runs)}')
     written = [_read_row(row, output, flags.table, not flags.no_train) for row in rows]
     text = f'# {table.title}\n\n{results_table(written)}\n'
     output.mkdir(parents=True, exist_ok=True)
@@ -55,15 +65,22 @@ def load_table(path: str) -> Table:
     if not os.path.isfile(path):
         raise UserError(f'no table {path}; those of the project lie in configs/tables')
     spec = importlib.util.spec_from_file_location('fer_jax_table', path)
+    if spec is None:
+        raise UserError(f'{path} is not a Python file with get_table()')
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
         table = module.get_table()
-    except Exception as error:  # a table is the user's code: whatever it raises is one line
+    except (Exception, SystemExit) as error:  # a table is the user's code: whatever it raises is one line
         raise UserError(f'{path} failed: {type(error).__name__}: {error}') from error
+    if not isinstance(table, Table) or not table.rows or not all(isinstance(row, TableRow) for row in table.rows):
+        raise UserError(f'{path}: get_table() must return a fer_jax.config.Table with at least one TableRow')
+    names = [row.name for row in table.rows]
     for row in table.rows:
         if row.read not in ('single', 'ensemble', 'pooled'):
             raise UserError(f'{path}: row {row.name!r} reads {row.read!r}; it can be single, ensemble or pooled')
+        if names.count(row.name) > 1:
+            raise UserError(f'{path}: two rows are named {row.name!r}')
         if ',' in row.name:
             raise UserError(f'{path}: row {row.name!r} has a comma, which --rows takes for the end of a name')
     return table
@@ -107,60 +124,104 @@ def _ensure_data(table: Table, source: str | None) -> None:
     _run([*command, f'--output={prepared}'])
 
 
-def _run_key(row: TableRow) -> str:
-    return json.dumps({'config': row.config, 'overrides': dict(row.overrides)}, sort_keys=True)
+def _overrides(row: TableRow, seed: int) -> list[str]:
+    changes = dict(row.overrides) | {'seed': seed, 'evaluation.splits': 'validation,test'}
+    return [f'--config.{name}={value}' for name, value in changes.items()]
 
 
-def _workdir(run: dict, seed: int, output: Path) -> Path:
-    changes = [f'{name.rsplit(".", 1)[-1]}={value}' for name, value in run['overrides'].items()]
-    return output / '_'.join([Path(run['config']).stem, *changes]) / f'seed{seed}'
+def _workdir(row: TableRow, seed: int, output: Path) -> Path:
+    name = Path(row.config).name.replace('.py', '').replace(':', '_')
+    changes = [f'{field.rsplit(".", 1)[-1]}={value}' for field, value in row.overrides.items()]
+    return output / '_'.join([name, *changes]) / f'seed{seed}'
 
 
-def _train(run: dict, seed: int, output: Path, words: str) -> None:
-    workdir = _workdir(run, seed, output)
-    if 'test' in _scores(workdir):
+def _train(row: TableRow, seed: int, output: Path, words: str) -> None:
+    workdir = _workdir(row, seed, output)
+    if _finished(row, seed, output):
         return
     print(f'{words}: {workdir}', file=sys.stderr)
-    changes = run['overrides'] | {'seed': seed, 'evaluation.splits': 'validation,test'}
-    overrides = [f'--config.{name}={value}' for name, value in changes.items()]
-    _run([sys.executable, '-m', 'fer_jax.train', f'--config={run["config"]}', f'--workdir={workdir}', *overrides])
+    command = [sys.executable, '-m', 'fer_jax.train', f'--config={row.config}', f'--workdir={workdir}']
+    _run([*command, *_overrides(row, seed)])
 
 
 def _run(command: list[str]) -> None:
-    code = subprocess.run(command).returncode
+    """Runs a command to its end; what stops this process stops it too, and lets it save its checkpoint."""
+    process = subprocess.Popen(command)
+    old = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        while True:
+            try:
+                code = process.wait()
+                break
+            except KeyboardInterrupt:  # the terminal has sent it to the command as well, which saves and ends
+                continue
+    finally:
+        signal.signal(signal.SIGTERM, old)
     if code:
         sys.exit(code if code > 0 else 128 - code)
 
 
+def _finished(row: TableRow, seed: int, output: Path) -> dict[str, Any]:
+    """The scores of a run, if it is the one that the row describes and has been read on test; else {}.
+
+    Raises:
+        UserError: if the directory holds a run of another configuration or other data.
+    """
+    workdir = _workdir(row, seed, output)
+    scores = _scores(workdir)
+    if 'test' not in scores:
+        return {}
+    described = json.loads((workdir / 'config.json').read_text())
+    wanted, there = flatten(load_config(row.config, _overrides(row, seed))), flatten(ConfigDict(described['config']))
+    for name, value in wanted.items():
+        found = there.get(name)
+        if (tuple(found) if isinstance(found, list) else found) != value:
+            raise UserError(
+                f'{workdir} was trained with config.{name}={found!r}; row {row.name!r} now has {value!r}: '
+                'move that directory away, or give another --output'
+            )
+    manifest = os.path.join(wanted['data.name'], 'manifest.json')
+    if os.path.exists(manifest):
+        with open(manifest) as file:
+            now = Dataset('', (), {}, json.load(file)).manifest_hash
+        if now != described['manifest_hash']:
+            raise UserError(f'{workdir} was trained on other data than {wanted["data.name"]} now holds; move it away')
+    return scores
+
+
 def _scores(workdir: Path) -> dict[str, Any]:
     path = workdir / 'scores.json'
-    return json.loads(path.read_text()) if path.exists() else {}
+    return read_scores(path) if path.exists() else {}
 
 
 def _pooled(row: TableRow, output: Path, seeds: Sequence[int], evaluate: bool) -> dict[str, Any]:
-    """Scores of all seeds' members in one ensemble; made once."""
-    run = json.loads(_run_key(row))
-    workdirs = [str(_workdir(run, seed, output)) for seed in seeds]
-    pooled = output / 'pooled' / ('_'.join([Path(workdirs[0]).parent.name, *map(str, seeds)]))
-    if evaluate and 'test' not in _scores(pooled):
-        settings = json.loads((Path(workdirs[0]) / 'config.json').read_text())['config']['evaluation']
+    """Scores of all seeds' members in one ensemble; made once for the same members."""
+    workdirs = [_workdir(row, seed, output) for seed in seeds]
+    wanted = [member['step'] for workdir in workdirs for member in _scores(workdir)['test']['members']]
+    pooled = output / 'pooled' / ('_'.join([workdirs[0].parent.name, *map(str, seeds)]))
+    complete = lambda: all(
+        [member['step'] for member in _scores(pooled).get(split, {}).get('members', [])] == wanted
+        for split in ('validation', 'test')
+    )
+    if evaluate and not complete():
+        settings = load_config(row.config, _overrides(row, seeds[0])).evaluation
         for split in ('validation', 'test'):
-            command = [sys.executable, '-m', 'fer_jax.evaluate', f'--runs={",".join(workdirs)}', f'--split={split}']
-            _run([*command, f'--last={settings["last"]}', f'--tta={settings["tta"]}', f'--output={pooled}'])
-    return _scores(pooled)
+            runs = ','.join(map(str, workdirs))
+            command = [sys.executable, '-m', 'fer_jax.evaluate', f'--runs={runs}', f'--split={split}']
+            _run([*command, f'--last={settings.last}', f'--tta={settings.tta}', f'--output={pooled}'])
+    return _scores(pooled) if complete() else {}
 
 
 def _read_row(row: TableRow, output: Path, table: str, evaluate: bool) -> Row:
-    run = json.loads(_run_key(row))
-    seeds = [seed for seed in row.seeds if 'test' in _scores(_workdir(run, seed, output))]
-    workdirs = [_workdir(run, seed, output) for seed in seeds]
+    found = {seed: _finished(row, seed, output) for seed in row.seeds}
+    seeds = [seed for seed, scores in found.items() if scores]
+    workdirs = [_workdir(row, seed, output) for seed in seeds]
     described = [json.loads((workdir / 'config.json').read_text()) for workdir in workdirs]
     if row.read == 'pooled':
-        scores = [_pooled(row, output, seeds, evaluate)] if seeds else []
-        scores = [entry for entry in scores if entry]
-        part = 'ensemble'
+        pooled = _pooled(row, output, seeds, evaluate) if seeds else {}
+        scores, part = [pooled] if pooled else [], 'ensemble'
     else:
-        scores, part = [_scores(workdir) for workdir in workdirs], row.read
+        scores, part = [found[seed] for seed in seeds], row.read
     devices = {f'{entry["devices"]["count"]} x {entry["devices"]["kind"]}' for entry in described}
     return Row(
         name=row.name,
@@ -177,7 +238,7 @@ def _read_row(row: TableRow, output: Path, table: str, evaluate: bool) -> Row:
 
 def _seconds(workdir: Path) -> float:
     lines = (workdir / 'metrics.jsonl').read_text().splitlines()
-    return json.loads(lines[-1])['seconds']
+    return json.loads(lines[-1])['seconds'] if lines else 0.0
 
 
 if __name__ == '__main__':

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -20,19 +22,19 @@ from fer_jax.data.feed import put_resident
 from fer_jax.data.preprocess import VIEWS, Preprocessing
 from fer_jax.errors import UserError
 from fer_jax.evaluation import inference
-from fer_jax.evaluation.scores import confusion_matrix, negative_log_likelihood, per_class_scores, softmax
+from fer_jax.evaluation.scores import confusion_matrix, negative_log_likelihood, per_class_scores, read_scores, softmax
 from fer_jax.training import classify
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.dispatch import make_advance, steps_per_dispatch
 from fer_jax.training.loop import Hooks, LoopOptions, Stopped, run_loop
-from fer_jax.training.mesh import make_placement
+from fer_jax.training.mesh import Placement, make_placement
 from fer_jax.training.optimizer import OptimizerOptions, ScheduleOptions, make_optimizer, make_plateau, make_schedule
 
 # Names, what fits, and what to say of what does not.
 _RANGES = (
     (
         'train.batch_size train.max_bad_steps evaluation.batch_size evaluation.last checkpoint.keep_last '
-        'log_every_steps augment.crop_aspect schedule.plateau_patience',
+        'log_every_steps augment.crop_aspect schedule.plateau_patience data.synthetic.num_train',
         lambda value: value >= 1,
         'at least 1',
     ),
@@ -40,7 +42,7 @@ _RANGES = (
         'seed data.size train.steps train.epochs train.steps_per_dispatch train.mixup train.cutmix '
         'train.early_stopping optimizer.learning_rate optimizer.weight_decay optimizer.clip_norm optimizer.clip_value '
         'schedule.warmup_epochs schedule.step_start_epochs evaluation.every_steps checkpoint.every_steps '
-        'checkpoint.snapshot_steps',
+        'checkpoint.snapshot_steps augment.rotate augment.shift augment.shear augment.brightness augment.contrast',
         lambda value: value >= 0,
         'at least 0',
     ),
@@ -49,6 +51,8 @@ _RANGES = (
         lambda value: 0 <= value < 1,
         'a number from 0 to less than 1',
     ),
+    ('schedule.plateau_factor', lambda value: 0 < value < 1, 'a number between 0 and 1'),
+    ('seed data.synthetic.seed', lambda value: 0 <= value < 2**32, 'a whole number from 0 to 2**32 - 1'),
     ('augment.erase schedule.end_factor', lambda value: 0 <= value <= 1, 'a number from 0 to 1'),
     ('augment.crop_scale augment.erase_area', lambda value: 0 < value <= 1, 'a number above 0 and up to 1'),
     ('model.dropout', lambda value: value == -1 or 0 <= value < 1, '-1 or a number from 0 to less than 1'),
@@ -86,8 +90,14 @@ def train(config: ConfigDict, workdir: str) -> None:
     _refuse_other_experiment(config, workdir)
     dataset = experiment.load_data(config)
     _refuse_other_data(dataset, workdir)
-    os.makedirs(workdir, exist_ok=True)
+    with _locked(workdir):
+        _train_and_evaluate(config, dataset, placement, workdir)
+
+
+def _train_and_evaluate(config: ConfigDict, dataset: Dataset, placement: Placement, workdir: str) -> None:
     preprocessing = experiment.make_preprocessing(config, dataset)
+    if preprocessing.input_side < 8:
+        raise UserError(f'the network would see {preprocessing.input_side} pixels a side; at least 8 are wanted')
     options = _loop_options(config, len(dataset.splits['train']))
     schedule = make_schedule(
         ScheduleOptions(**config.schedule), config.optimizer.learning_rate, options.total_steps, options.steps_per_epoch
@@ -112,14 +122,17 @@ def train(config: ConfigDict, workdir: str) -> None:
         ),
         evaluate=_make_evaluate(config, dataset, task),
         after_evaluation=_make_after_evaluation(task.plateau),
-        learning_rate=schedule,
+        learning_rate=_make_learning_rate(task, schedule),
     )
     checkpoints = Checkpoints(workdir, config.checkpoint.keep_last)
     run_loop(options, state, hooks, checkpoints, workdir)
     # A short run, or one stopped early, has fewer members than it may keep.
-    last = len(checkpoints.members(config.evaluation.last))
+    steps = checkpoints.members(config.evaluation.last)
+    if _is_scored(config, workdir, steps):
+        print(f'{workdir} is trained and scored already; see {os.path.join(workdir, "report.md")}')
+        return
     evaluate.evaluate_runs(
-        [workdir], config.evaluation.splits, workdir, last=last, tta=config.evaluation.tta, dataset=dataset
+        [workdir], config.evaluation.splits, workdir, last=len(steps), tta=config.evaluation.tta, dataset=dataset
     )
 
 
@@ -127,6 +140,8 @@ def _check(config: ConfigDict) -> None:
     """What can be known to be wrong before any data is read."""
     if config.task != 'classify':
         raise UserError(f'config.task is {config.task!r}; it can be classify')
+    if not config.evaluation.splits:
+        raise UserError('config.evaluation.splits is empty; it can hold validation and test')
     for name in config.evaluation.splits:
         if name not in SPLITS[1:]:
             raise UserError(f'config.evaluation.splits names {name!r}; it can hold validation and test')
@@ -145,10 +160,12 @@ def _check(config: ConfigDict) -> None:
 
 
 def _refuse_other_experiment(config: ConfigDict, workdir: str) -> None:
-    if not os.path.exists(os.path.join(workdir, 'config.json')):
-        if Checkpoints(workdir).steps():
-            raise UserError(f'{workdir} holds checkpoints of a run without its config.json; choose another --workdir')
+    if os.path.exists(workdir) and not os.path.isdir(workdir):
+        raise UserError(f'--workdir={workdir} is a file; a directory is wanted')
+    if not Checkpoints(workdir).steps():
         return
+    if not os.path.exists(os.path.join(workdir, 'config.json')):
+        raise UserError(f'{workdir} holds checkpoints of a run without its config.json; choose another --workdir')
     there, wanted = flatten(experiment.read_run(workdir).config), flatten(config)
     for name, value in wanted.items():
         # Evaluation at the end may be asked for anew; everything else makes another run.
@@ -160,7 +177,7 @@ def _refuse_other_experiment(config: ConfigDict, workdir: str) -> None:
 
 
 def _refuse_other_data(dataset: Dataset, workdir: str) -> None:
-    if not os.path.exists(os.path.join(workdir, 'config.json')):
+    if not Checkpoints(workdir).steps():
         return
     there = experiment.read_run(workdir).manifest_hash
     if there != dataset.manifest_hash:
@@ -187,6 +204,31 @@ def _loop_options(config: ConfigDict, num_train: int) -> LoopOptions:
         max_bad_steps=config.train.max_bad_steps,
         early_stopping=config.train.early_stopping,
     )
+
+
+def _is_scored(config: ConfigDict, workdir: str, steps: list[int]) -> bool:
+    """Whether these members are scored on all splits asked for, so that repeating the command reads test no more."""
+    path = os.path.join(workdir, 'scores.json')
+    scores = read_scores(path) if os.path.exists(path) else {}
+    return all(
+        [member['step'] for member in scores.get(split, {}).get('members', [])] == steps
+        and scores[split].get('tta') == config.evaluation.tta
+        for split in config.evaluation.splits
+    )
+
+
+@contextlib.contextmanager
+def _locked(workdir: str) -> Iterator[None]:
+    """Holds the workdir for this process; the kernel lets it go with the process, however that ends."""
+    os.makedirs(workdir, exist_ok=True)
+    with open(os.path.join(workdir, '.lock'), 'w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f'another process is training in {workdir}; wait for it, or take another --workdir'
+            ) from None
+        yield
 
 
 def _make_task(config: ConfigDict, dataset: Dataset, preprocessing: Preprocessing, schedule: Callable) -> classify.Task:
@@ -219,6 +261,12 @@ def _make_evaluate(config: ConfigDict, dataset: Dataset, task: classify.Task):
         }
 
     return evaluate_state
+
+
+def _make_learning_rate(task: classify.Task, schedule: Callable):
+    if task.plateau is None:
+        return lambda state, step: float(schedule(step))
+    return lambda state, step: float(schedule(step) * state.plateau.scale)
 
 
 def _make_after_evaluation(plateau: optax.GradientTransformationExtraArgs | None):

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # launch/train.sh [CONFIG] [--workdir=DIR] [--config.KEY=VALUE ...]
 # Trains CONFIG (default: the quickstart) on all local devices, evaluates it and writes its report. The first call on
-# a machine makes the environment. The same command again goes on where it stopped.
+# a machine makes the environment. The same command again goes on where it stopped. Paths are relative to the repository.
 set -euo pipefail
 here=$PWD
 cd "$(dirname "$0")/.."
@@ -9,6 +9,7 @@ cd "$(dirname "$0")/.."
 
 config=configs/quickstart.py
 case ${1-} in
+    --config=*) config=${1#--config=}; shift ;;
     -h|--help) sed -n '2,4s/^# //p' launch/train.sh; exit ;;
     ''|-*) ;;
     *) config=$1; shift ;;

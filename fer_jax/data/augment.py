@@ -28,7 +28,7 @@ class Augmentation:
         brightness: added, in fractions of the full range, either way.
         contrast: fraction; the factor around the image's mean is uniform in 1 - contrast to 1 + contrast.
         erase: probability that a rectangle is replaced by the image's mean (Zhong et al. 2017).
-        erase_area: largest share of the area that is erased; the smallest is 0.02.
+        erase_area: largest share of the area that is erased; the smallest is 0.02, or this if it is less.
     """
 
     flip: bool = False
@@ -46,7 +46,12 @@ class Augmentation:
     @property
     def warps(self) -> bool:
         """Whether any geometric change is asked for."""
-        return self.flip or any((self.rotate, self.shift, self.shear, self.zoom)) or self.crop_scale < 1
+        return (
+            self.flip
+            or any((self.rotate, self.shift, self.shear, self.zoom))
+            or self.crop_scale < 1
+            or self.crop_aspect > 1
+        )
 
 
 def augment(
@@ -98,14 +103,23 @@ def random_affine(
     # The window of a smaller output moves over what remains of the source.
     free_y = ((1.0 - crop_h) * height + (height - target[0]) * crop_h) / 2
     free_x = ((1.0 - crop_w) * width + (width - target[1]) * crop_w) / 2
-    offset_y = free_y * u[6] + how.shift * height * u[8]
-    offset_x = free_x * u[7] + how.shift * width * u[9]
+    if how.warps:
+        offset_y = free_y * u[6] + how.shift * height * u[8]
+        offset_x = free_x * u[7] + how.shift * width * u[9]
+    else:  # a window alone moves by whole pixels, so that it is cut and not resampled
+        offset_y = _whole_pixels(height - target[0], u[6])
+        offset_x = _whole_pixels(width - target[1], u[7])
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     rows = [
         [zoom * crop_h * cos, zoom * crop_w * (cos * shear - sin) * flip, offset_y],
         [zoom * crop_h * sin, zoom * crop_w * (sin * shear + cos) * flip, offset_x],
     ]
     return jnp.stack([jnp.stack(row, -1) for row in rows], 1)
+
+
+def _whole_pixels(free: int, u: Float[Array, N]) -> Float[Array, N]:
+    """From uniform -1 to 1: the offset from the centre of a window that starts at one of `free + 1` pixels."""
+    return jnp.clip(jnp.floor((u + 1) / 2 * (free + 1)), 0, free) - free / 2
 
 
 def affine_warp(
@@ -136,7 +150,8 @@ def _light(key, images_NHWC, how: Augmentation):
 def _erase(key, images_NHWC, how: Augmentation):
     n, height, width, _ = images_NHWC.shape
     u = jax.random.uniform(key, (5, n, 1, 1, 1))
-    area = 0.02 + (how.erase_area - 0.02) * u[0]
+    smallest = min(0.02, how.erase_area)
+    area = smallest + (how.erase_area - smallest) * u[0]
     aspect = jnp.exp(jnp.log(3.0) * (2 * u[1] - 1))
     box_h, box_w = jnp.sqrt(area * aspect) * height, jnp.sqrt(area / aspect) * width
     top, left = (height - box_h) * u[2], (width - box_w) * u[3]

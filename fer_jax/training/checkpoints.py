@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import errno
+import gc
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -90,7 +94,7 @@ class Checkpoints:
             position=ocp.args.JsonSave(position),
         )
         try:
-            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            with _quiet(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
                 checkpointer.save(aside, items)
             with open(os.path.join(aside, _CHECKSUMS), 'w') as file:
                 json.dump(_checksums(aside), file, indent=1)
@@ -99,7 +103,7 @@ class Checkpoints:
             shutil.rmtree(final, ignore_errors=True)
             os.rename(aside, final)
         except Exception as error:
-            shutil.rmtree(aside, ignore_errors=True)
+            self.tidy()
             if 'No space left' in str(error):  # tensorstore does not raise OSError
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.directory) from error
             raise
@@ -171,6 +175,25 @@ class Checkpoints:
         wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         if wrong:
             raise UserError(f'checkpoint {folder} is damaged: {wrong[0]} differs from its checksum')
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what orbax says of a failed save besides raising it: the caller turns that into one line."""
+    loggers = [logging.getLogger(name) for name in ('absl', 'asyncio')]
+    levels, hook = [logger.level for logger in loggers], sys.unraisablehook
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    sys.unraisablehook = lambda _: None
+    try:
+        yield
+    except BaseException:
+        gc.collect()  # abandoned coroutines complain when they are collected
+        raise
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        sys.unraisablehook = hook
 
 
 def _checksums(folder: str) -> dict[str, str]:

@@ -30,6 +30,7 @@ class State:
         average: exponential moving average of `variables`, or None.
         plateau: state of `optax.contrib.reduce_on_plateau`, whose `scale` multiplies the update, or None.
         bad_steps: int32, steps in a row whose loss or gradient was not finite; such a step changes nothing else.
+        worst: int32 [2], the longest such row since the run began, and the number of its last step.
     """
 
     step: Array
@@ -38,6 +39,7 @@ class State:
     average: Any
     plateau: Any
     bad_steps: Array
+    worst: Array
 
     @property
     def _evaluated(self) -> str:
@@ -64,7 +66,7 @@ class Task:
         plateau: `optax.contrib.reduce_on_plateau`, updated between steps with the validation loss, or None.
         preprocessing: window and normalisation.
         augmentation: ranges of the random changes.
-        class_weights: K factors on each example's loss by its label, or () for none.
+        class_weights: K factors on each class's term of the loss, or () for none.
         label_smoothing, mixup, cutmix, ema: see `config.train`.
     """
 
@@ -91,6 +93,7 @@ def init_state(task: Task, key: Key[Array, '']) -> State:
         average=jax.tree.map(jnp.copy, variables) if task.ema else None,
         plateau=task.plateau.init(variables['params']) if task.plateau else None,
         bad_steps=jnp.zeros((), jnp.int32),
+        worst=jnp.zeros(2, jnp.int32),
     )
 
 
@@ -114,10 +117,10 @@ def train_step(
     images = augment(augment_key, batch['images'], task.augmentation, task.preprocessing.crop)
     images_BHWC = normalize(images, task.preprocessing)
     targets_BK = jax.nn.one_hot(batch['labels'], num_classes)
-    weights_B = jnp.asarray(task.class_weights)[batch['labels']] if task.class_weights else jnp.ones(len(targets_BK))
     if task.mixup or task.cutmix:
-        images_BHWC, targets_BK, weights_B = mix(mix_key, images_BHWC, targets_BK, weights_B, task.mixup, task.cutmix)
-    smooth_BK = optax.smooth_labels(targets_BK, task.label_smoothing)
+        images_BHWC, targets_BK = mix(mix_key, images_BHWC, targets_BK, task.mixup, task.cutmix)
+    # A weight belongs to a class's term, so that a mixed image weighs its two labels each by their own.
+    weighted_BK = optax.smooth_labels(targets_BK, task.label_smoothing) * jnp.asarray(task.class_weights or 1.0)
 
     def loss_fn(params):
         (logits_BK, _), updates = task.model.apply(
@@ -127,7 +130,7 @@ def train_step(
             mutable=['batch_stats'],
             rngs={'dropout': dropout_key},
         )
-        loss = jnp.mean(weights_B * optax.softmax_cross_entropy(logits_BK, smooth_BK))
+        loss = jnp.mean(optax.softmax_cross_entropy(logits_BK, weighted_BK))
         return loss, (logits_BK, updates)
 
     (loss, (logits_BK, updates)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.variables['params'])
@@ -150,13 +153,15 @@ def _update(task: Task, state: State, gradients, collections, loss) -> State:
         decay = jnp.minimum(task.ema, (1.0 + state.step) / (10.0 + state.step))
         moved = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, variables)
         average = keep_finite(moved, average)
+    bad_steps = jnp.where(finite, 0, state.bad_steps + 1)
     return State(
         step=state.step + 1,
         variables=variables,
         optimizer=keep_finite(optimizer, state.optimizer),
         average=average,
         plateau=state.plateau,
-        bad_steps=jnp.where(finite, 0, state.bad_steps + 1),
+        bad_steps=bad_steps,
+        worst=jnp.where(bad_steps > state.worst[0], jnp.stack([bad_steps, state.step + 1]), state.worst),
     )
 
 
@@ -164,13 +169,12 @@ def mix(
     key: Key[Array, ''],
     images_BHWC: Float[Array, 'B H W C'],
     targets_BK: Float[Array, 'B K'],
-    weights_B: Float[Array, B],
     mixup: float,
     cutmix: float,
-) -> tuple[Array, Array, Array]:
+) -> tuple[Array, Array]:
     """Mixup (Zhang et al. 2018) or cutmix (Yun et al. 2019) of each image with one partner; a coin decides if both.
 
-    The partner is the mirrored position in the batch, which is in random order already. Targets and weights mix
+    The partner is the mirrored position in the batch, which is in random order already. Targets mix
     by the share of the image that each label really has.
     """
     share_key, coin_key, box_key = jax.random.split(key, 3)
@@ -185,4 +189,4 @@ def mix(
     share = jnp.where(use_cutmix, 1 - inside.mean(), share)
     pixel_share = jnp.where(use_cutmix, 1.0 - inside, share)
     blend = lambda values, share: share * values + (1 - share) * values[::-1]
-    return blend(images_BHWC, pixel_share), blend(targets_BK, share), blend(weights_B, share)
+    return blend(images_BHWC, pixel_share), blend(targets_BK, share)

@@ -52,7 +52,7 @@ def make_advance(
             state, sums = one(state, resident, indices_TB[0])
         else:
             state, sums = several(state, resident, indices_TB, count)
-        return state, sums | {'bad_steps': state.bad_steps + 0}
+        return state, sums | {'worst': state.worst + 0}
 
     program = jax.jit(steps, donate_argnums=0, out_shardings=placement.replicated)
 

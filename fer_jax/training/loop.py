@@ -65,16 +65,17 @@ class Hooks:
 
     Attributes:
         advance: `(state, step, count) -> (state, sums)`: `count` steps in one program; on the device, the sums of
-            `loss` (per step) and `correct` (examples), and `bad_steps`, the non-finite steps in a row so far.
+            `loss` (per step) and `correct` (examples), and `worst` [2], the longest row of non-finite
+            steps so far and its last step.
         evaluate: `(state) -> metrics`, at least `validation/accuracy` and `validation/loss`.
         after_evaluation: `(state, metrics) -> state`, such as lowering the learning rate.
-        learning_rate: `(step) -> float`, for the record.
+        learning_rate: `(state, step) -> float` that step used, for the record.
     """
 
     advance: Callable[[Any, int, int], tuple[Any, dict[str, jax.Array]]]
     evaluate: Callable[[Any], dict[str, float]]
     after_evaluation: Callable[[Any, dict[str, float]], Any]
-    learning_rate: Callable[[int], float]
+    learning_rate: Callable[[Any, int], float]
 
 
 class Stopped(Exception):
@@ -125,7 +126,6 @@ class _Run:
         self.sums: dict[str, float] = {}  # of the metrics since the last log point
         self.sum_steps = 0
         self.best, self.waited = -np.inf, 0
-        self.bad_steps = 0
         self.unread: list[dict[str, jax.Array]] = []
         self.late_entry: dict[str, float] | None = None
 
@@ -152,12 +152,12 @@ class _Run:
             bar.update(count)
             state, metrics = self._evaluate(state, bar)
             if metrics or options.at(options.log_every, self.step):
-                self.late_entry = self._entry() | metrics
+                self.late_entry = self._entry(state) | metrics
             scheduled = metrics or options.at(options.checkpoint_every, self.step) or self._is_member()
             if scheduled or signals.received:
                 self._write_late(record, bar)
                 self._save(state, metrics, self._is_member())
-            if signals.received and self.step < options.total_steps:
+            if signals.received:
                 self.checkpoints.wait()
                 raise Stopped(signals.received, self.step)
         self._write_late(record, bar)
@@ -178,12 +178,12 @@ class _Run:
         scheduled = [self.options.evaluate_every, self.options.checkpoint_every]
         return self.options.at(every, self.step) if every else any(self.options.at(e, self.step) for e in scheduled)
 
-    def _entry(self) -> dict[str, float]:
+    def _entry(self, state: Any) -> dict[str, float]:
         return {
             'step': self.step,
             'epoch': self.step / self.options.steps_per_epoch,
             'examples': self.step * self.options.examples_per_step,
-            'learning_rate': float(self.hooks.learning_rate(self.step - 1)),
+            'learning_rate': self.hooks.learning_rate(state, self.step - 1),
             'seconds': round(self.seconds, 3),
         }
 
@@ -201,18 +201,21 @@ class _Run:
 
     def _read_sums(self) -> None:
         for sums in jax.device_get(self.unread):
-            self.bad_steps = int(sums.pop('bad_steps'))
+            worst, last = (int(number) for number in sums.pop('worst'))
+            if worst >= self.options.max_bad_steps:
+                self._stop_bad(worst, last)
             for name, value in sums.items():
                 self.sums[name] = self.sums.get(name, 0.0) + float(value)
         self.unread = []
-        if self.bad_steps >= self.options.max_bad_steps:
-            self.checkpoints.wait()
-            kept = self.checkpoints.steps()
-            raise UserError(
-                f'loss or gradients were not finite in {self.bad_steps} steps in a row, up to step {self.step}; '
-                + (f'the checkpoint of step {kept[-1]} is kept' if kept else 'no checkpoint was written yet')
-                + '; lower config.optimizer.learning_rate or set config.optimizer.clip_norm'
-            )
+
+    def _stop_bad(self, worst: int, last: int) -> None:
+        self.checkpoints.wait()
+        kept = self.checkpoints.steps()
+        raise UserError(
+            f'loss or gradients were not finite in {worst} steps in a row, {last - worst + 1} to {last}; '
+            + (f'the checkpoint of step {kept[-1]} is kept' if kept else 'no checkpoint was written yet')
+            + '; take a lower config.optimizer.learning_rate or set config.optimizer.clip_norm, in another --workdir'
+        )
 
     def _early_stop(self) -> bool:
         return 0 < self.options.early_stopping <= self.waited

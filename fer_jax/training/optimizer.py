@@ -103,9 +103,10 @@ def make_optimizer(options: OptimizerOptions, schedule: Callable) -> optax.Gradi
 
 
 def _muon(options: OptimizerOptions, schedule: Callable) -> optax.GradientTransformation:
-    """Muon (Jordan 2024) for kernels, as matrices from inputs to outputs; AdamW at a tenth of the rate for the rest.
+    """Muon (Jordan 2024) for kernels, as matrices from inputs to outputs; Adam at a tenth of the rate for the rest.
 
-    The head is left to AdamW: its few outputs are no matrix to orthogonalise.
+    The rest is biases, norms and the head, whose few outputs are no matrix to orthogonalise; none of it decays.
+    `nesterov` holds for both parts.
     """
 
     def as_matrices(params):

@@ -13,7 +13,7 @@ class Record:
 
     def __init__(self, workdir: str, step: int):
         self._path = os.path.join(workdir, 'metrics.jsonl')
-        kept = [line for line in _lines(self._path) if json.loads(line)['step'] <= step]
+        kept = [line for line in _lines(self._path) if _step(line) <= step]
         with open(self._path + '.new', 'w') as file:
             file.writelines(kept)
         os.replace(self._path + '.new', self._path)
@@ -32,6 +32,14 @@ class Record:
         """Flushes both."""
         self._file.close()
         self._events.close()
+
+
+def _step(line: str) -> float:
+    """The step of a line; infinite for one that is no log point, which is then dropped."""
+    try:
+        return json.loads(line)['step']
+    except (ValueError, TypeError, KeyError):
+        return float('inf')
 
 
 def _lines(path: str) -> list[str]:

@@ -195,23 +195,22 @@ def test_the_plateaus_scale_multiplies_the_change(batch):
 
 
 def mix(key, mixup, cutmix, n=6, side=20):
-    """Images that hold their own index, one-hot targets and weights, mixed."""
+    """Images that hold their own index, and one-hot targets, mixed."""
     images = np.arange(n, dtype=np.float32)[:, None, None, None] * np.ones((1, side, side, 1), np.float32)
-    targets, weights = np.eye(n, dtype=np.float32), np.arange(1.0, n + 1, dtype=np.float32)
-    return [np.asarray(part) for part in classify.mix(jax.random.key(key), images, targets, weights, mixup, cutmix)]
+    targets = np.eye(n, dtype=np.float32)
+    return [np.asarray(part) for part in classify.mix(jax.random.key(key), images, targets, mixup, cutmix)]
 
 
-def test_mixup_blends_pixels_targets_and_weights_by_one_share():
+def test_mixup_blends_pixels_and_targets_by_one_share():
     shares = []
     for key in range(40):
-        images, targets, weights = mix(key, 1.0, 0.0)
+        images, targets = mix(key, 1.0, 0.0)
         share = targets[0, 0]
         shares.append(share)
         index = np.arange(6.0)
         np.testing.assert_allclose(images[:, 3, 4, 0], share * index + (1 - share) * index[::-1], atol=1e-5)
         np.testing.assert_allclose(images, np.broadcast_to(images[:, :1, :1], images.shape), atol=1e-6)
         np.testing.assert_allclose(targets, share * np.eye(6) + (1 - share) * np.eye(6)[::-1], atol=1e-6)
-        np.testing.assert_allclose(weights, share * (index + 1) + (1 - share) * (6 - index), atol=1e-5)
     assert 0.35 < np.mean(shares) < 0.65
     assert np.std(shares) > 0.2  # Beta(1, 1) is uniform: 0.289
 
@@ -219,11 +218,10 @@ def test_mixup_blends_pixels_targets_and_weights_by_one_share():
 def test_cutmix_targets_say_which_share_of_the_pixels_each_has():
     seen = []
     for key in range(40):
-        images, targets, weights = mix(key, 0.0, 1.0)
+        images, targets = mix(key, 0.0, 1.0)
         own = (images[0, :, :, 0] == 0).mean()
         assert set(np.unique(images[0])) <= {0.0, 5.0}
         np.testing.assert_allclose(targets[0, [0, 5]], [own, 1 - own], atol=1e-6)
-        np.testing.assert_allclose(weights[0], own * 1 + (1 - own) * 6, atol=1e-5)
         other = images[0, :, :, 0] == 5
         if other.any():
             rows, columns = np.flatnonzero(other.any(1)), np.flatnonzero(other.any(0))
@@ -242,14 +240,16 @@ def test_with_both_a_coin_decides():
 
 def test_mixed_losses_keep_the_share_of_each_label(batch):
     """With a linear loss in the targets, the mixed batch's loss is the blend of both labels' losses."""
-    task = make_task(mixup=1.0)
+    weights = (5.0, 1.0, 0.5)
+    task = make_task(mixup=1.0, class_weights=weights)
     state, key = start(task), jax.random.key(5)
     mix_key = jax.random.split(key, 3)[1]
     images = (batch['images'] - 100.0) / 50.0
     one_hot = np.eye(3, dtype=np.float32)[batch['labels']]
-    mixed, targets, _ = classify.mix(mix_key, images, one_hot, np.ones(6, np.float32), 1.0, 0.0)
+    mixed, targets = classify.mix(mix_key, images, one_hot, 1.0, 0.0)
     logits = task.model.apply(state.variables, mixed)[0]
-    expected = -(targets * jax.nn.log_softmax(logits)).sum(-1).mean()
+    # Each image costs its two labels' weighted losses, by their shares.
+    expected = -(targets * np.array(weights) * jax.nn.log_softmax(logits)).sum(-1).mean()
     _, metrics = classify.train_step(task, state, batch, key)
     np.testing.assert_allclose(metrics['loss'], expected, rtol=1e-5)
     assert int(metrics['correct']) == int((logits.argmax(-1) == targets.argmax(-1)).sum())

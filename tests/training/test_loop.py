@@ -43,11 +43,12 @@ class Script:
         for now in range(step, step + count):
             self.at_step.get(now, lambda: None)()
         numbers = range(step, step + count)
-        bad_run = 0
-        while step + count - 1 - bad_run in self.bad:
-            bad_run += 1
+        worst, row = [0, 0], 0
+        for now in range(step + count):
+            row = row + 1 if now in self.bad else 0
+            worst = [row, now + 1] if row > worst[0] else worst
         loss = float('nan') if self.bad & set(numbers) else float(sum(numbers))
-        sums = {'loss': jnp.asarray(loss), 'correct': jnp.asarray(3 * count), 'bad_steps': jnp.asarray(bad_run)}
+        sums = {'loss': jnp.asarray(loss), 'correct': jnp.asarray(3 * count), 'worst': jnp.asarray(worst)}
         return state.replace(total=state.total + sum(numbers) + count), sums
 
     def evaluate(self, state):
@@ -59,7 +60,7 @@ class Script:
 
     @property
     def hooks(self):
-        return Hooks(self.advance, self.evaluate, self.after, lambda step: 0.1 * step)
+        return Hooks(self.advance, self.evaluate, self.after, lambda state, step: 0.1 * step)
 
     @property
     def steps_run(self):
@@ -174,9 +175,7 @@ def test_early_stopping_counts_evaluations_without_a_better_accuracy(tmp_path):
 
 
 def test_too_many_bad_steps_in_a_row_stop_the_run_and_name_the_step(tmp_path):
-    with pytest.raises(
-        UserError, match='not finite in .* steps in a row, up to step .*the checkpoint of step 5 is kept'
-    ):
+    with pytest.raises(UserError, match='not finite in . steps in a row, 7 to .*the checkpoint of step 5 is kept'):
         run(tmp_path, Script(bad=range(6, 10)), max_bad_steps=3)
     assert (
         Checkpoints(str(tmp_path)).restore_latest({'total': jnp.zeros(())}, {'lowered': jnp.zeros(())})[2]['step'] == 5
@@ -191,8 +190,13 @@ def test_a_few_bad_steps_are_borne_and_logged_as_null(tmp_path):
 
 
 def test_bad_steps_are_found_at_the_next_reading_of_the_metrics(tmp_path):
-    with pytest.raises(UserError, match='in 10 steps in a row, up to step 10; no checkpoint was written yet'):
+    with pytest.raises(UserError, match='in 3 steps in a row, 1 to 3; no checkpoint was written yet'):
         run(tmp_path, Script(bad=range(100)), total_steps=100, log_every=10, evaluate_every=100, max_bad_steps=3)
+
+
+def test_a_row_of_bad_steps_that_ended_before_the_reading_still_stops_the_run(tmp_path):
+    with pytest.raises(UserError, match='in 3 steps in a row, 3 to 5;'):
+        run(tmp_path, Script(bad=range(2, 6)), log_every=10, evaluate_every=10, max_bad_steps=3)
 
 
 def test_what_goes_wrong_in_writing_the_last_checkpoint_is_raised(tmp_path, monkeypatch):

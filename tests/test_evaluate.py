@@ -88,8 +88,10 @@ def test_runs_that_do_not_fit_together_are_refused(make_run, make_dataset, tmp_p
 
 def test_what_is_not_there_is_said(make_run, tmp_path):
     workdir = make_run()
-    with pytest.raises(UserError, match='keeps 2 members, 3 are asked for; take --last=2'):
+    with pytest.raises(UserError, match='has 2 of the 3 members asked for; take --last=2'):
         evaluate.evaluate_runs([workdir], ['validation'], str(tmp_path / 'x'), last=3)
+    with pytest.raises(UserError, match='keeps its last 3 members, 4 are asked for'):
+        evaluate.evaluate_runs([workdir], ['validation'], str(tmp_path / 'x'), last=4)
     with pytest.raises(UserError, match='nowhere is no run'):
         evaluate.evaluate_runs([str(tmp_path / 'nowhere')], ['validation'], str(tmp_path / 'x'))
     with pytest.raises(UserError, match='--last=-1'):

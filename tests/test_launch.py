@@ -16,6 +16,7 @@ TINY = [
     '--config.data.synthetic.size=16',
     '--config.train.steps=2',
     '--config.train.batch_size=16',
+    '--config.schedule.cycles=1',
 ]
 
 
@@ -44,13 +45,9 @@ def test_train_without_arguments_but_sizes_trains_evaluates_and_says_where_pictu
     [
         (['configs/quickstrt.py'], 'did you mean configs/quickstart.py?'),
         (['--confg.train.steps=1'], "unknown flag '--confg.train.steps=1'"),
-        (['--config.train.stepz=1'], 'did you mean config.train.steps?'),
-        (['--config.train.steps=many'], 'a whole number is wanted'),
-        (['train.steps=1'], 'no configuration file train.steps=1'),
         (['configs/quickstart.py', 'lr=2'], "stray word 'lr=2'"),
         (['--config.data.name=data/absent', '--workdir={tmp}/run'], 'data/absent'),
         (['--config.data.drop=rage', '--workdir={tmp}/run'], "no class 'rage'"),
-        (['--config.model.name=shalow_cnn', '--workdir={tmp}/run'], 'did you mean shallow_cnn?'),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, says, tmp_path):

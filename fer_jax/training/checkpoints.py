@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import errno
-import gc
 import hashlib
 import json
 import logging
@@ -179,21 +178,19 @@ class Checkpoints:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences what orbax says of a failed save besides raising it: the caller turns that into one line."""
+    """Silences what orbax says of a failed save besides raising it: the caller turns that into one line.
+
+    After a failure it stays silent: threads that orbax leaves behind speak last, and the run ends anyway.
+    """
     loggers = [logging.getLogger(name) for name in ('absl', 'asyncio')]
     levels, hook = [logger.level for logger in loggers], sys.unraisablehook
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     sys.unraisablehook = lambda _: None
-    try:
-        yield
-    except BaseException:
-        gc.collect()  # abandoned coroutines complain when they are collected
-        raise
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        sys.unraisablehook = hook
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+    sys.unraisablehook = hook
 
 
 def _checksums(folder: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ import os
 import sys
 
 # XLA's CPU backend hands single convolutions to its YNN library, whose gradients are slow. Without that, the shallow
-# network's training step ran at 765 images/s instead of 457 (2 cores, batch 128, jax 0.10.2).
+# network's training step ran at 765 images/s instead of 457 (best of three, 2 cores, batch 128, jax 0.10.2).
 # FER_JAX_XLA_CPU_FLAGS= (empty) switches it off.
 _CPU_FLAGS = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolution'
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

@@ -23,49 +23,49 @@ def rates(steps, total=100, per_epoch=10, peak=2.0, **options):
     return [float(schedule(step)) for step in steps]
 
 
-def close(found, expected):
+def assert_close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_constant_and_plateau_stay_at_the_peak():
-    close(rates([0, 50, 99], name='constant'), [2, 2, 2])
-    close(rates([0, 50, 99], name='plateau'), [2, 2, 2])
+    assert_close(rates([0, 50, 99], name='constant'), [2, 2, 2])
+    assert_close(rates([0, 50, 99], name='plateau'), [2, 2, 2])
 
 
 def test_cosine_falls_from_the_peak_to_its_end():
-    close(rates([0, 25, 50, 75, 100], name='cosine'), [2, 1 + math.sqrt(0.5), 1, 1 - math.sqrt(0.5), 0])
-    close(rates([0, 50, 100], name='cosine', end_factor=0.1), [2, 1.1, 0.2])
+    assert_close(rates([0, 25, 50, 75, 100], name='cosine'), [2, 1 + math.sqrt(0.5), 1, 1 - math.sqrt(0.5), 0])
+    assert_close(rates([0, 50, 100], name='cosine', end_factor=0.1), [2, 1.1, 0.2])
 
 
 def test_warmup_is_linear_from_zero_and_the_cosine_takes_what_is_left():
     found = rates([0, 5, 10, 19, 20, 60, 100], name='cosine', warmup_epochs=2.0)
-    close(found, [0, 0.5, 1, 1.9, 2, 1, 0])
+    assert_close(found, [0, 0.5, 1, 1.9, 2, 1, 0])
 
 
 def test_cycles_restart_at_the_peak():
-    close(rates([0, 12.5, 25, 37.5, 50, 75, 100], name='cycles', cycles=4), [2, 1, 2, 1, 2, 2, 0])
+    assert_close(rates([0, 12.5, 25, 37.5, 50, 75, 100], name='cycles', cycles=4), [2, 1, 2, 1, 2, 2, 0])
     thirds = rates(range(100), name='cycles', cycles=3)
     assert [step for step, rate in enumerate(thirds) if rate == 2.0] == [0, 33, 67]
     assert len(thirds) == 100
-    close(rates([10, 55, 100], name='cycles', cycles=2, warmup_epochs=1.0), [2, 2, 0])
+    assert_close(rates([10, 55, 100], name='cycles', cycles=2, warmup_epochs=1.0), [2, 2, 0])
 
 
 def test_step_decay_starts_late_and_then_falls_at_every_interval():
     found = rates(
         [0, 29, 30, 39, 40, 49, 50], name='step', step_start_epochs=3.0, step_every_epochs=1.0, step_factor=0.8
     )
-    close(found, [2, 2, 1.6, 1.6, 1.28, 1.28, 1.024])
+    assert_close(found, [2, 2, 1.6, 1.6, 1.28, 1.28, 1.024])
     sparse = rates([29, 30, 49, 50], name='step', step_start_epochs=3.0, step_every_epochs=2.0, step_factor=0.5)
-    close(sparse, [2, 1, 1, 0.5])
+    assert_close(sparse, [2, 1, 1, 0.5])
 
 
 def test_step_decay_counts_its_start_from_the_beginning_of_the_run_with_warmup_too():
     options = {'name': 'step', 'step_start_epochs': 3.0, 'step_every_epochs': 1.0, 'step_factor': 0.5}
-    close(rates([5, 10, 29, 30, 40], warmup_epochs=1.0, **options), [1, 2, 2, 1, 0.5])
+    assert_close(rates([5, 10, 29, 30, 40], warmup_epochs=1.0, **options), [1, 2, 2, 1, 0.5])
 
 
 def test_step_decay_may_start_before_one_interval_has_passed():
-    close(rates([0, 9, 10, 29, 30], name='step', step_start_epochs=1.0, step_every_epochs=2.0, step_factor=0.5),
+    assert_close(rates([0, 9, 10, 29, 30], name='step', step_start_epochs=1.0, step_every_epochs=2.0, step_factor=0.5),
           [2, 2, 1, 1, 0.5])  # fmt: skip
 
 

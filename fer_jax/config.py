@@ -21,12 +21,22 @@ def default_config() -> ConfigDict:
     config = ConfigDict()
     config.task = 'classify'  # what the run trains; the one kind so far
     config.seed = 0  # initial parameters, order of the data, augmentation, dropout
+    config.init_from = ''  # first parameters: a run of fer_jax, or a .safetensors or .pth file with torchvision's names
 
     data = config.data = ConfigDict()
     data.name = 'synthetic'  # 'synthetic', or the directory that `prepare` wrote, such as data/fer2013
     data.size = 0  # side in pixels to resize to; 0 keeps the stored side
     data.channels = 0  # 1 grey, 3 RGB; 0 keeps what is stored
     data.drop = ()  # classes left out of every split alike
+    data.rename = ()  # OLD=NEW classes, in every split alike; two that become one name are merged
+    data.limit = ()  # CLASS=N: at most N training images of a class; evaluation splits stay whole
+    data.soft_labels = False  # train on the annotators' distribution of votes, where the data has votes
+    data.feed = 'auto'  # resident (all images on the device), streaming (decoded while training), auto (by size)
+    data.folds = 0  # k-fold cross-validation: how many folds; 0 = the data's own splits
+    data.fold = 0  # the fold that is tested
+    data.fold_by = 'subject'  # what stays together in a fold: image, sequence, subject
+    data.fold_validation = True  # the next fold is validation; False: it is trained on too, and nothing is chosen
+    data.split_seed = 0  # of folds and limits
     data.remove_twins = 'none'  # exact duplicates taken out of training: none, evaluation (leaks only), all
     data.normalize = 'dataset'  # 'dataset': training mean and deviation; 'image': each image's own
     data.crop = 0  # side of the window the network sees, random in training, central after; 0 = all

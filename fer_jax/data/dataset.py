@@ -65,8 +65,14 @@ class Dataset:
 
     @property
     def manifest_hash(self) -> str:
-        """SHA-256 (first 16 hex digits) of the manifest, which itself holds the checksum of the examples."""
-        return hashlib.sha256(json.dumps(self.manifest, sort_keys=True).encode()).hexdigest()[:16]
+        """SHA-256 (first 16 hex digits) of what the manifest says of the examples.
+
+        Of prepared data: name, class names and `checksum`, which covers split, id, class and pixels of every example;
+        so the same examples keep their hash whatever else a later `prepare` writes. Of other data: all of it.
+        """
+        told = {name: self.manifest[name] for name in ('dataset', 'class_names', 'checksum') if name in self.manifest}
+        told = told if 'checksum' in told else self.manifest
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def pixel_hash(image: np.ndarray) -> str:

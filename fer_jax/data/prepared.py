@@ -110,7 +110,14 @@ def store_prepared(
     for file in sorted(Path(builder.data_dir).iterdir()):
         file.rename(directory / file.name)
     shutil.rmtree(build)
+    for name, split in dataset.splits.items():
+        np.savez(index_path(directory, name), label=split.labels, **_texts(split), **_numbers(split))
     (directory / MANIFEST).write_text(json.dumps(dataset.manifest, indent=2) + '\n')
+
+
+def index_path(directory: Path, split: str) -> Path:
+    """Where everything but the pixels of a split lies, one row per record in their order: `label`, `id`, and so on."""
+    return Path(directory) / f'index-{split}.npz'
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
@@ -181,6 +188,15 @@ def _split(records: list, image_shape: tuple[int, ...]) -> Split:
             raise ValueError(f'the pixels of {texts["id"][-1]} have changed')
     extra = {'subject': np.array(texts['subject'], str)} if any(texts['subject']) else {}
     return Split(images, labels, np.array(texts['id'], str), np.array(texts['pixel_hash'], str), extra)
+
+
+def _texts(split: Split) -> dict[str, np.ndarray]:
+    subjects = split.extra.get('subject', np.full(len(split), ''))
+    return {'id': split.ids, 'pixel_hash': split.pixel_hashes, 'subject': subjects}
+
+
+def _numbers(split: Split) -> dict[str, np.ndarray]:
+    return {name: values for name, values in split.extra.items() if name != 'subject'}
 
 
 def _checksum(splits: Mapping[str, Split], class_names: tuple[str, ...]) -> str:

@@ -32,11 +32,12 @@ def default_config() -> ConfigDict:
     data.limit = ()  # CLASS=N: at most N training images of a class; evaluation splits stay whole
     data.soft_labels = False  # train on the annotators' distribution of votes, where the data has votes
     data.feed = 'auto'  # resident (all images on the device), streaming (decoded while training), auto (by size)
+    data.resplit = ()  # training cut anew: .9,.1 or 250 (images per class) for a validation, .8,.1,.1 for a test too
     data.folds = 0  # k-fold cross-validation: how many folds; 0 = the data's own splits
     data.fold = 0  # the fold that is tested
-    data.fold_by = 'subject'  # what stays together in a fold: image, sequence, subject
+    data.fold_by = 'subject'  # what stays together in a fold or cut: image, sequence, subject
     data.fold_validation = True  # the next fold is validation; False: it is trained on too, and nothing is chosen
-    data.split_seed = 0  # of folds and limits
+    data.split_seed = 0  # of cuts, folds and limits
     data.remove_twins = 'none'  # exact duplicates taken out of training: none, evaluation (leaks only), all
     data.normalize = 'dataset'  # 'dataset': training mean and deviation; 'image': each image's own
     data.crop = 0  # side of the window the network sees, random in training, central after; 0 = all
@@ -131,8 +132,12 @@ class TableRow:
         overrides: field to value.
         read: `single` (the best member by validation), `ensemble` (the members of one run), or `pooled` (the members
             of all seeds' runs in one ensemble).
-        seeds: one run each.
+        seeds: one run each, or with `fold_by` one cross-validation.
         published: in per cent, or None; `source` says where it stands.
+        split: the split that `published` was measured on; on `validation` ours too is chosen on what it is read on.
+        fold_by: () for a run on the data's own splits. Otherwise the row is a cross-validation of config.data.folds
+            folds, made in each of these ways (image, sequence, subject) and shown side by side; `published` belongs
+            to the first.
     """
 
     name: str
@@ -142,6 +147,8 @@ class TableRow:
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     published: float | None = None
     source: str = ''
+    split: str = 'test'
+    fold_by: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,15 +157,22 @@ class Table:
 
     Attributes:
         title: of the table.
-        dataset: as `prepare --dataset` names it; its prepared form is looked for in data/NAME.
-        obtain: where the data comes from, for those who do not have it.
+        dataset: of `prepare --dataset`, unless `prepare` says otherwise.
+        obtain: what to obtain and from whom, for those who do not have it.
         rows: in order.
+        place: where the data as obtained is looked for when no --source is given.
+        prepare: prepared directories that rows read, and the flags of `prepare` that make them, but for --source and
+            --output; data/DATASET is there by itself, with --dataset=DATASET.
+        notes: what a reader of the table has to know, such as what the published numbers were chosen on.
     """
 
     title: str
     dataset: str
     obtain: str
     rows: Sequence[TableRow]
+    place: str = ''
+    prepare: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    notes: str = ''
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:

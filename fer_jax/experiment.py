@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib.metadata
@@ -14,52 +15,125 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from fer_jax.config import default_config, flatten, set_field
+from fer_jax.data import stored
 from fer_jax.data.augment import Augmentation
-from fer_jax.data.dataset import EMOTIONS, Dataset, class_counts, drop_classes, remove_training_twins
-from fer_jax.data.prepared import load_prepared
-from fer_jax.data.preprocess import Preprocessing, fit_images
+from fer_jax.data.dataset import (
+    EMOTIONS,
+    Dataset,
+    add_soft_targets,
+    class_counts,
+    drop_classes,
+    limit_classes,
+    remove_training_twins,
+    rename_classes,
+)
+from fer_jax.data.folds import apply_folds, resplit_training
+from fer_jax.data.preprocess import Preprocessing, pixel_figures
+from fer_jax.data.stored import StoredImages, fit_images
 from fer_jax.data.synthetic import load_synthetic
 from fer_jax.errors import UserError
 from fer_jax.models import create_model
+
+load_prepared = functools.partial(stored.load_prepared, lazy=True)
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 
 def load_data(config: ConfigDict) -> Dataset:
-    """The data set that `config.data` names, with classes dropped, twins removed and images brought to size.
+    """The data set that `config.data` names, with classes, folds and limits as it says, and images brought to size.
+
+    In this order: classes are dropped, renamed and merged; training is cut anew or folds are drawn; training images
+    that are twins of others go; classes of the training split are limited. Of prepared data only the index is read:
+    its images are read when they are indexed, or by `hold_images`.
 
     Raises:
         UserError: if it is not there or does not have what the configuration asks for.
+    """
+    wanted = config.data
+    dataset = load_whole(config)
+    if wanted.folds and wanted.resplit:
+        raise UserError('config.data.folds and config.data.resplit both make splits; set one of them')
+    if wanted.resplit:
+        dataset = resplit_training(dataset, wanted.resplit, wanted.fold_by, wanted.split_seed)
+    if wanted.folds:
+        dataset = apply_folds(
+            dataset, wanted.folds, wanted.fold, wanted.fold_by, wanted.fold_validation, wanted.split_seed
+        )
+    dataset = remove_training_twins(dataset, wanted.remove_twins)
+    dataset = limit_classes(dataset, wanted.limit, wanted.split_seed)
+    if wanted.soft_labels:
+        dataset = add_soft_targets(dataset, wanted.drop, wanted.rename)
+    for name in dict.fromkeys(['train', *dataset.splits]):
+        if not len(dataset.splits.get(name, ())):
+            raise UserError(f'{dataset.name}: the {name} split has no images')
+
+    def fit(split):
+        lazy = isinstance(split.images, StoredImages)
+        how = (wanted.size, wanted.channels)
+        return dataclasses.replace(split, images=split.images.fit(*how) if lazy else fit_images(split.images, *how))
+
+    return dataclasses.replace(dataset, splits={name: fit(split) for name, split in dataset.splits.items()})
+
+
+def load_whole(config: ConfigDict) -> Dataset:
+    """The data set that `config.data` names with the classes in use, in the splits that it came with.
+
+    Raises:
+        UserError: if it is not there, or has not the classes.
     """
     wanted = config.data
     if wanted.name == 'synthetic':
         dataset = load_synthetic(classes=EMOTIONS, **wanted.synthetic.to_dict())
     else:
         dataset = load_prepared(wanted.name)
-    dataset = remove_training_twins(drop_classes(dataset, wanted.drop), wanted.remove_twins)
-    for name, split in dataset.splits.items():
-        if not len(split):
-            raise UserError(f'{dataset.name}: the {name} split has no images')
-    fit = lambda split: dataclasses.replace(split, images=fit_images(split.images, wanted.size, wanted.channels))
-    return dataclasses.replace(dataset, splits={name: fit(split) for name, split in dataset.splits.items()})
+    dataset = rename_classes(drop_classes(dataset, wanted.drop), wanted.rename)
+    if len(dataset.class_names) < 2:
+        raise UserError(f'{dataset.name} has one class, {dataset.class_names[0]}; at least two are wanted')
+    return dataset
+
+
+def hold_images(dataset: Dataset, *names: str) -> Dataset:
+    """The data set with the images of these splits in the host's memory, every one checked against its hash."""
+    splits = dict(dataset.splits)
+    for name in names:
+        if isinstance(splits[name].images, StoredImages):
+            splits[name] = dataclasses.replace(splits[name], images=splits[name].images.load(f'reading {name}'))
+    return dataclasses.replace(dataset, splits=splits)
 
 
 def make_preprocessing(config: ConfigDict, dataset: Dataset) -> Preprocessing:
     """Window and normalisation; the figures are those of the training pixels."""
     images = dataset.splits['train'].images
+    mean, deviation = _stored_figures(images) if isinstance(images, StoredImages) else pixel_figures(images)
     return Preprocessing(
         size=images.shape[1],
         channels=images.shape[-1],
         crop=config.data.crop,
         normalize=config.data.normalize,
-        mean=round(float(images.mean(dtype=np.float64)), 4),
-        deviation=round(float(images.std(dtype=np.float64)), 4),
+        mean=mean,
+        deviation=deviation,
     )
+
+
+def _stored_figures(images: StoredImages) -> tuple[float, float]:
+    """`pixel_figures`, kept beside the prepared data: reading every picture of a large set takes minutes."""
+    path = os.path.join(images.directory, 'figures.json')
+    key = f'{images.content_hash()} {images.shape[1]} {images.shape[3]}'
+    try:
+        with open(path) as file:
+            kept = dict(json.load(file))
+    except (OSError, ValueError, TypeError):  # none yet, or one cut short
+        kept = {}
+    if key not in kept:
+        kept[key] = pixel_figures(images, 'mean and deviation of the training pixels')
+        with contextlib.suppress(OSError):  # the data may be read-only
+            write_json(path, kept)
+    mean, deviation = kept[key]
+    return mean, deviation
 
 
 def make_model(config: ConfigDict, num_classes: int) -> nn.Module:

@@ -1,51 +1,115 @@
 """Turns a data set as users have it into the prepared form that training reads.
 
-    python -m fer_jax.prepare --dataset=fer2013 --source=PATH [--output=data/fer2013] [--overwrite]
+    python -m fer_jax.prepare --dataset=NAME --source=PATH [--output=data/NAME] [--align] [--overwrite]
 
-PATH is a CSV, a directory or a zip. The output holds the examples (array_record), manifest.json, rejects.csv,
-duplicates.csv and overview.png: look at the latter before training.
+PATH is a CSV, a directory or a zip. The output holds the examples (array_record), an index of all but their pixels,
+manifest.json, rejects.csv, duplicates.csv and overview.png: look at the latter before training. A run that was
+stopped, in whatever way, goes on when the same command is given again.
 """
 
 from __future__ import annotations
 
-import collections
-import csv
+import argparse
+import contextlib
+import dataclasses
 import difflib
 import functools
-import re
+import json
+import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 from tqdm import tqdm
 
 import fer_jax
 from fer_jax import cli
-from fer_jax.data import duplicates, fer2013
 from fer_jax.data.aside import written_aside
-from fer_jax.data.dataset import SPLITS, Dataset, Split, pixel_hash
-from fer_jax.data.files import printable
-from fer_jax.data.records import Example, Reject, Source
+from fer_jax.data.assembling import Assembly, Listing, assemble, list_source, store
+from fer_jax.data.files import PictureFiles, printable
+from fer_jax.data.findings import report_lines
+from fer_jax.data.preparing import plan_shards, prepare_pictures, read_face
+from fer_jax.data.readers import affectnet, ckplus, fer2013, ferplus, folder, table
+from fer_jax.data.records import ReaderOptions, Reject, Source
+from fer_jax.data.shards import SHARD_FORMAT
+from fer_jax.data.workers import usable_cores
 from fer_jax.errors import UserError
 
-READERS = {'fer2013': fer2013.open_source}
+READERS = {
+    'fer2013': fer2013.open_source,
+    'ferplus': ferplus.open_source,
+    'affectnet': affectnet.open_source,
+    'ckplus': ckplus.open_source,
+    'folder': folder.open_source,
+    'table': table.open_source,
+}
+
+_SHOWN_ALIGNED = 24
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment:
+    """How faces are brought to one place: by which detector, to which side in pixels.
+
+    `missing`: what becomes of a picture without a face: keep (the whole picture, resized) or reject.
+    `landmarks`: the file that the detector dlib needs.
+    """
+
+    detector: str = 'mtcnn'
+    size: int = 96
+    missing: str = 'keep'
+    landmarks: Path | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.ArgumentParser(prog='python -m fer_jax.prepare', description='Prepares a data set for training.')
-    parser.add_argument('--dataset', required=True, metavar='NAME', help=f'one of: {", ".join(READERS)}')
-    parser.add_argument('--source', required=True, type=Path, metavar='PATH', help='a CSV, a directory or a zip')
-    parser.add_argument('--output', type=Path, metavar='DIR', help='where it goes (default: data/NAME)')
-    parser.add_argument('--overwrite', action='store_true', help='replace what an earlier run has put there')
+    add = parser.add_argument
+    add('--dataset', required=True, metavar='NAME', help=f'one of: {", ".join(READERS)}')
+    add('--source', required=True, type=Path, metavar='PATH', help='a CSV, a directory or a zip')
+    add('--output', type=Path, metavar='DIR', help='where it goes (default: data/NAME)')
+    add('--overwrite', action='store_true', help='replace what an earlier run has put there')
+    add('--classes', type=int, default=0, choices=(8, 7, 5), help="of AffectNet's emotions (default: all 8)")
+    add('--split', type=_shares, default=(), metavar='80/10/10', help='cut the training part anew, stratified')
+    add('--seed', type=int, default=0, help='of that cut')
+    add('--votes', type=Path, metavar='PATH', help="FER+'s fer2013new.csv")
+    add('--align', nargs='?', const='mtcnn', metavar='DETECTOR', help='bring faces to one place (default: mtcnn)')
+    add('--align-size', type=int, metavar='N', help=f'side in pixels (default: {Alignment.size})')
+    add('--align-missing', choices=('keep', 'reject'), help='pictures without a face (default: keep, resized)')
+    add('--align-landmarks', type=Path, metavar='PATH', help='the file of 68 points that the detector dlib needs')
+    add('--workers', type=int, default=usable_cores(), metavar='N', help='processes (default: one per core)')
     arguments = parser.parse_args(argv)
     output = arguments.output or Path('data', arguments.dataset)
-    prepare(arguments.dataset, arguments.source, output, overwrite=arguments.overwrite)
+    if arguments.workers < 1:
+        raise UserError(f'--workers={arguments.workers} is no number of processes; it can be 1 or more')
+    try:
+        prepare(
+            arguments.dataset,
+            arguments.source,
+            output,
+            options=ReaderOptions(arguments.classes, arguments.split, arguments.seed, arguments.votes),
+            alignment=_alignment(arguments),
+            workers=arguments.workers,
+            overwrite=arguments.overwrite,
+        )
+    except KeyboardInterrupt:
+        print('fer_jax.prepare: interrupted; the same command goes on from here', file=sys.stderr)
+        return 130
     return 0
 
 
-def prepare(dataset: str, source: Path, output: Path, *, overwrite: bool = False) -> None:
+def prepare(
+    dataset: str,
+    source: Path,
+    output: Path,
+    *,
+    options: ReaderOptions | None = None,
+    alignment: Alignment | None = None,
+    workers: int = 1,
+    overwrite: bool = False,
+) -> None:
     """Reads a source, writes the prepared form aside and moves it to `output`; prints what it found.
 
     Raises:
@@ -55,147 +119,153 @@ def prepare(dataset: str, source: Path, output: Path, *, overwrite: bool = False
         close = difflib.get_close_matches(dataset, READERS, 1)
         hint = f'did you mean {close[0]}? ' if close else ''
         raise UserError(f'--dataset={dataset} is not known; {hint}known: {", ".join(READERS)}')
-    with READERS[dataset](source) as opened:
-        # tfds and matplotlib take two seconds to import; a wrong flag or path has been answered by now.
-        from fer_jax.data import prepared
-        from fer_jax.data.overview import draw_overview
-
+    with READERS[dataset](source, options or ReaderOptions()) as opened:
         if opened.path.is_dir() and output.resolve().is_relative_to(opened.path.resolve()):
             raise UserError(f'--output={printable(output)} lies inside the source; choose another place')
         print(f'Found {opened.form}: {opened.total:,} examples')
-        digest, size = opened.fingerprint()
-        if _is_filled(output) and _is_done(output, digest, overwrite):
+        align = _make_aligner(alignment) if alignment else None
+        settings = _settings(dataset, opened, options or ReaderOptions(), alignment)
+        if _is_done(output, settings, overwrite):
             print(f'{printable(output)} holds it already')
             return
-        examples, rejects = _read(opened)
-    splits = _arrange(examples, opened)
-    groups = duplicates.find_duplicates(splits)
-    manifest = prepared.describe(dataset, opened.class_names, splits, opened.image_shape) | {
-        'source': {'name': printable(opened.path.resolve().name), 'form': opened.form, 'sha256': digest, 'bytes': size},
-        'total': opened.total,
-        'accepted': len(examples),
-        'rejected': len(rejects),
-        'skipped': len(opened.skipped),
-        'duplicates': duplicates.summarise(groups),
-        'fer_jax_version': fer_jax.__version__,
-    }
-    made = Dataset(dataset, opened.class_names, splits, manifest)
-    with written_aside(output, overwrite=overwrite) as aside:
-        prepared.store_prepared(made, aside, lambda items, name: _progress(items, f'writing {name}'))
-        _write_csv(aside / 'rejects.csv', ('location', 'reason'), ((row.location, row.reason) for row in rejects))
-        _write_csv(
-            aside / 'duplicates.csv',
-            ('group', 'split', 'id', 'label', 'conflicting'),
-            _copies(groups, opened.class_names),
-        )
-        draw_overview(made, aside / 'overview.png')
-    print('\n'.join(_report(made, rejects, opened.skipped)))
+        listing = list_source(opened, lambda records: _progress(records, 'listing', opened.total))
+        if not listing.candidates:
+            raise _nothing_readable(opened, list(listing.rejects.values()))
+        versions = {'fer_jax': fer_jax.__version__, 'pillow': PIL.__version__, 'shards': SHARD_FORMAT}
+        pictures = f'pictures-{listing.key({**settings, **versions})}'
+        with written_aside(output, overwrite=overwrite, keep=pictures) as aside:
+            assembly = _make_pictures(opened, listing, aside / pictures, alignment, align, workers)
+            made = store(opened, assembly, aside, settings, _progress)
+            if align:
+                _draw_alignment(opened, listing, align, aside / 'alignment.png')
+    print('\n'.join(report_lines(made, assembly.rejects, opened.skipped)))
     print(f'Wrote {printable(output)}; look at overview.png there before training')
 
 
-def _is_filled(output: Path) -> bool:
-    return output.exists() and (not output.is_dir() or any(output.iterdir()))
+def _settings(dataset: str, source: Source, options: ReaderOptions, alignment: Alignment | None) -> dict[str, Any]:
+    """What the output depends on, for the manifest."""
+    digest, size = source.fingerprint()
+    votes = options.votes and printable(options.votes.name)
+    landmarks = alignment and alignment.landmarks and printable(alignment.landmarks.name)
+    return {
+        'dataset': dataset,
+        'source': {
+            'name': printable(source.path.resolve().name),
+            'form': source.form,
+            'sha256': digest,
+            'bytes': size,
+        },
+        'options': {**dataclasses.asdict(options), 'split': list(options.split), 'votes': votes},
+        'align': alignment and {**dataclasses.asdict(alignment), 'landmarks': landmarks},
+    }
 
 
-def _is_done(output: Path, digest: str, overwrite: bool) -> bool:
-    """Whether `output` holds this very source, whole; False where it may be replaced.
+def _is_done(output: Path, settings: Mapping[str, Any], overwrite: bool) -> bool:
+    """Whether `output` holds just this, whole; False where it is empty or may be replaced.
 
     Raises:
         UserError: where it holds something else, or is damaged, and must not be replaced.
     """
-    from fer_jax.data import prepared
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return False
+    from fer_jax.data import prepared, stored  # tfds takes two seconds to import
 
     if not (output / prepared.MANIFEST).is_file():
         raise UserError(f'{printable(output)} is there and holds something else; choose another --output')
     if overwrite:
         return False
-    earlier = prepared.load_prepared(output).manifest['source']
-    if earlier.get('sha256') != digest:
+    earlier = prepared.read_manifest(output)
+    if earlier['source'].get('sha256') != settings['source']['sha256']:
         raise UserError(
-            f'{printable(output)} was prepared from another source ({earlier.get("name")}); '
+            f'{printable(output)} was prepared from another source ({earlier["source"].get("name")}); '
             'choose another --output or give --overwrite'
         )
+    for name in ('dataset', 'options', 'align'):
+        if earlier.get(name) != settings[name]:
+            raise UserError(
+                f'{printable(output)} was prepared with another {name} ({json.dumps(earlier.get(name))}); '
+                'choose another --output or give --overwrite'
+            )
+    stored.load_prepared(output, lazy=True)
     return True
 
 
-def _read(source: Source) -> tuple[list[Example], list[Reject]]:
-    examples, rejects = [], []
-    for record in _progress(source.read(), 'reading', source.total):
-        (rejects if isinstance(record, Reject) else examples).append(record)
-    if len(examples) + len(rejects) != source.total:
-        raise RuntimeError(f'{len(examples)} accepted and {len(rejects)} rejected are not {source.total}')
-    if not examples:
-        first = f'; the first: {rejects[0].location}: {rejects[0].reason}' if rejects else ''
-        raise UserError(f'{printable(source.path)} has no readable example ({len(rejects)} rejected{first})')
-    return examples, rejects
-
-
-def _arrange(examples: Iterable[Example], source: Source) -> dict[str, Split]:
-    """Examples to splits, each in the natural order of its ids, whatever the order of the source."""
-    of_split = collections.defaultdict(list)
-    for example in sorted(examples, key=lambda example: _natural(example.id)):
-        of_split[example.split].append(example)
-    splits = {}
-    for name in SPLITS:
-        rows = of_split[name]
-        images = np.empty((len(rows), *source.image_shape), np.uint8)
-        for index, row in enumerate(rows):
-            images[index] = row.image
-        splits[name] = Split(
-            images,
-            np.array([source.class_names.index(row.emotion) for row in rows], np.int32),
-            np.array([row.id for row in rows], str),
-            np.array([pixel_hash(image) for image in images], str),
-            {'subject': np.array([row.subject for row in rows], str)},
+def _make_pictures(
+    source: Source,
+    listing: Listing,
+    place: Path,
+    alignment: Alignment | None,
+    align: Callable | None,
+    workers: int,
+) -> Assembly:
+    """Reads and encodes what an earlier run has not; `place` keeps it until all is done."""
+    place.mkdir(exist_ok=True)
+    plan = plan_shards(listing.candidates, place)
+    if plan.done:
+        print(f'Going on: {plan.done:,} of {len(listing.candidates):,} pictures are done already')
+    with _progress(desc='pictures', total=len(listing.candidates), initial=plan.done) as bar:
+        prepare_pictures(
+            plan,
+            image_shape=source.image_shape,
+            align=align,
+            keep_missing=alignment is None or alignment.missing == 'keep',
+            workers=workers,
+            progress=bar.update,
         )
-    return splits
+    assembly = assemble(source, listing, place, plan.counts)
+    if not assembly.splits:
+        shutil.rmtree(place)
+        raise _nothing_readable(source, assembly.rejects)
+    return assembly
 
 
-def _natural(identity: str) -> tuple:
-    """Sorts Training_9 before Training_10; compares digits as text, since ids may have thousands of them."""
-    words = re.split('([0-9]+)', identity)
-    numbers = (word.lstrip('0') for word in words[1::2])
-    return tuple(zip(words[::2], [*((len(word), word) for word in numbers), (0, '')], strict=True)), identity
+def _nothing_readable(source: Source, rejects: Sequence[Reject]) -> UserError:
+    first = f'; the first: {rejects[0].location}: {rejects[0].reason}' if rejects else ''
+    return UserError(f'{printable(source.path)} has no readable example ({len(rejects)} rejected{first})')
 
 
-def _copies(groups: list[list[duplicates.Copy]], class_names: Sequence[str]) -> Iterable[tuple]:
-    for number, group in enumerate(groups):
-        conflicting = 'yes' if duplicates.is_conflicting(group) else 'no'
-        for copy in group:
-            yield number, copy.split, copy.id, class_names[copy.label], conflicting
+def _make_aligner(alignment: Alignment) -> Callable:
+    from fer_jax.faces.align import make_aligner  # imports JAX
+
+    return make_aligner(**dataclasses.asdict(alignment))
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with path.open('w', newline='', encoding='utf-8') as file:
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(header)
-        writer.writerows(rows)
+def _draw_alignment(source: Source, listing: Listing, align: Callable, path: Path) -> None:
+    """Draws a few pictures, evenly over the data set, before and after."""
+    from fer_jax.faces.draw import draw_alignment
+
+    spread = np.linspace(0, len(listing.candidates) - 1, _SHOWN_ALIGNED).round().astype(int)
+    images = []
+    with PictureFiles() as files:
+        for index in np.unique(spread):
+            with contextlib.suppress(ValueError):  # a reject
+                images.append(read_face(listing.candidates[index], source.image_shape, files)[0])
+    if images:
+        draw_alignment(list(zip(images, align(images), strict=True)), path)
 
 
-def _report(dataset: Dataset, rejects: Sequence[Reject], skipped: Sequence[str]) -> Iterable[str]:
-    counts = dataset.manifest['counts']
-    width = max(map(len, dataset.class_names))
-    yield ' ' * width + ''.join(f'{name:>12}' for name in counts)
-    for name in dataset.class_names:
-        yield f'{name:<{width}}' + ''.join(f'{split[name]:>12,}' for split in counts.values())
-    yield f'{"total":<{width}}' + ''.join(f'{sum(split.values()):>12,}' for split in counts.values())
-    accepted, total = dataset.manifest['accepted'], dataset.manifest['total']
-    yield f'Accepted {accepted:,} of {total:,}, rejected {len(rejects):,}' + (' (see rejects.csv)' if rejects else '')
-    reasons = collections.Counter(re.sub(r'[0-9]+|\'.*\'', '…', row.reason) for row in rejects)
-    for reason, count in reasons.most_common(5):
-        yield f'  {count:,}: {reason}'
-    if skipped:
-        shown = ', '.join(skipped[:3]) + (', …' if len(skipped) > 3 else '')
-        yield f'Skipped {len(skipped):,} that are no examples ({shown})'
-    found = dataset.manifest['duplicates']
-    yield (
-        f'Identical images: {found["groups"]:,} groups, {found["spare_copies"]:,} spare copies, '
-        f'{found["conflicting_groups"]:,} groups with conflicting labels (see duplicates.csv)'
-    )
-    for name, twins in found['twins_in_train'].items():
-        other = found['twins_in_train_other_label'][name]
-        yield f'  {twins:,} {name} images have a twin in train, {other:,} of them under another label'
-    yield f'  {found["groups_in_validation_and_test"]:,} groups span validation and test'
+def _shares(text: str) -> tuple[float, ...]:
+    """80/10/10 (or .8,.1,.1) to shares of train, validation and test."""
+    try:
+        values = [float(word) for word in text.replace('/', ',').split(',')]
+    except ValueError:
+        values = []
+    total = 100 if sum(values) > 1.5 else 1
+    if len(values) != 3 or min(values) < 0 or not abs(sum(values) / total - 1) < 1e-6:
+        raise UserError(f'--split={text} is not three shares of train, validation and test, such as 80/10/10')
+    return tuple(round(value / total, 9) for value in values)
+
+
+def _alignment(arguments: argparse.Namespace) -> Alignment | None:
+    flags = {'size': arguments.align_size, 'missing': arguments.align_missing, 'landmarks': arguments.align_landmarks}
+    given = {name: value for name, value in flags.items() if value is not None}
+    if arguments.align is None:
+        if given:
+            raise UserError(f'--align-{next(iter(given))} says how to align; give --align too')
+        return None
+    if not 16 <= given.get('size', Alignment.size) <= 1024:
+        raise UserError(f'--align-size={given["size"]} is not a side in pixels from 16 to 1024')
+    return Alignment(arguments.align, **given)
 
 
 _progress = functools.partial(tqdm, file=sys.stderr, unit=' images', mininterval=0.5, leave=False)

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import importlib.util
-import json
 import os
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
+import numpy as np
 
-from fer_jax import cli
-from fer_jax.config import Table, TableRow, flatten, load_config
-from fer_jax.data.dataset import Dataset
+from fer_jax import cli, rehearsal
+from fer_jax.config import Table
+from fer_jax.data.folds import FOLD_BY
 from fer_jax.errors import UserError
-from fer_jax.evaluation.scores import read_scores
-from fer_jax.reports.tables import Row, results_table
+from fer_jax.evaluation.folds import training_seconds
+from fer_jax.reports.tables import FoldRow, Row, folds_results_table, results_table
+from fer_jax.runs import read_description, read_scores_if_any
+from fer_jax.tables import Job, choose_rows, jobs_of, load_table
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,121 +32,96 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--output', metavar='DIR', help='where the runs live; default checkpoints/tables/NAME')
     parser.add_argument('--rows', metavar='NAME[,NAME…]', help='only these rows')
     parser.add_argument('--seeds', metavar='N[,N…]', help="only these of each row's seeds")
+    parser.add_argument('--fold-by', metavar='WAY[,WAY…]', help=f'only these kinds of folds ({", ".join(FOLD_BY)})')
     parser.add_argument('--no-train', action='store_true', help='print the table from the runs that are there')
+    words = 'two steps per run on a few drawn faces (or on --source): shows that the way is open, and is no result'
+    parser.add_argument('--rehearse', action='store_true', help=words)
     flags = parser.parse_args(argv)
     table = load_table(flags.table)
-    rows = _choose(table, flags.rows, flags.seeds)
-    output = Path(flags.output or os.path.join('checkpoints', 'tables', Path(flags.table).stem))
-    runs = {}
-    for seed in _seeds(rows):
-        for row in rows:
-            if seed in row.seeds:
-                load_config(row.config, _overrides(row, seed))  # what is wrong in it is said before anything trains
-                runs.setdefault(_workdir(row, seed, output), (row, seed))
+    rows = choose_rows(table, flags.rows, flags.seeds, flags.fold_by)
+    folder = 'rehearsals' if flags.rehearse else 'tables'
+    output = Path(flags.output or os.path.join('checkpoints', folder, Path(flags.table).stem))
+    of_row = [jobs_of(row, output, flags.rehearse) for row in rows]
+    jobs = list({(job.workdir, *job.flags): job for job in _by_seed(of_row)}.values())
+    for job in jobs:
+        job.config()  # what is wrong in it is said before anything trains
     if not flags.no_train:
-        _ensure_data(table, flags.source)
-        for number, (row, seed) in enumerate(runs.values(), 1):
-            _train(row, seed, output, f'run {number} of {len(runs)}')
-    written = [_read_row(row, output, flags.table, not flags.no_train) for row in rows]
-    text = f'# {table.title}\n\n{results_table(written)}\n'
+        for name in dict.fromkeys(job.data for job in jobs if job.data != 'synthetic'):
+            prepared = rehearsal.prepared(name, output) if flags.rehearse else Path(name)
+            if not (prepared / 'manifest.json').exists():
+                _prepare(table, name, prepared, _source(table, flags.source, output, flags.rehearse))
+            _refuse_missing_units(prepared, [job for job in jobs if job.data == name])
+        for number, job in enumerate(jobs, 1):
+            if not job.results():
+                what = 'cross-validation' if job.by else 'run'
+                print(f'{what} {number} of {len(jobs)}: {job.workdir}', file=sys.stderr)
+                _run(job.command())
+    text = _in_markdown(table, of_row, output, flags)
     output.mkdir(parents=True, exist_ok=True)
-    (output / 'table.md').write_text(text)
+    path = output / ('rehearsal.md' if flags.rehearse else 'table.md')
+    path.write_text(text)
     print(text)
-    print(f'written to {output / "table.md"}')
+    print(f'written to {path}')
     return 0
 
 
-def load_table(path: str) -> Table:
-    """Reads a table file.
-
-    Raises:
-        UserError: if it is missing or has no `get_table()` that returns a Table.
-    """
-    if not os.path.isfile(path):
-        raise UserError(f'no table {path}; those of the project lie in configs/tables')
-    spec = importlib.util.spec_from_file_location('fer_jax_table', path)
-    if spec is None:
-        raise UserError(f'{path} is not a Python file with get_table()')
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        table = module.get_table()
-    except (Exception, SystemExit) as error:  # a table is the user's code: whatever it raises is one line
-        raise UserError(f'{path} failed: {type(error).__name__}: {error}') from error
-    if not isinstance(table, Table) or not table.rows or not all(isinstance(row, TableRow) for row in table.rows):
-        raise UserError(f'{path}: get_table() must return a fer_jax.config.Table with at least one TableRow')
-    names = [row.name for row in table.rows]
-    for row in table.rows:
-        if row.read not in ('single', 'ensemble', 'pooled'):
-            raise UserError(f'{path}: row {row.name!r} reads {row.read!r}; it can be single, ensemble or pooled')
-        if names.count(row.name) > 1:
-            raise UserError(f'{path}: two rows are named {row.name!r}')
-        if ',' in row.name:
-            raise UserError(f'{path}: row {row.name!r} has a comma, which --rows takes for the end of a name')
-    return table
+def _by_seed(of_row: Sequence[Sequence[Job]]) -> list[Job]:
+    """Every row's first seed before any row's second."""
+    jobs = [job for jobs in of_row for job in jobs]
+    seeds = list(dict.fromkeys(job.seed for job in jobs))
+    return sorted(jobs, key=lambda job: seeds.index(job.seed))
 
 
-def _choose(table: Table, names: str | None, seeds: str | None) -> list[TableRow]:
-    rows = list(table.rows)
-    if names:
-        known = [row.name for row in rows]
-        for name in names.split(','):
-            if name not in known:
-                close = difflib.get_close_matches(name, known, 1, 0.3)
-                raise UserError(f'no row {name!r} in this table' + (f'; did you mean {close[0]!r}?' if close else ''))
-        rows = [row for row in rows if row.name in names.split(',')]
-    if seeds:
-        try:
-            wanted = {int(seed) for seed in seeds.split(',')}
-        except ValueError:
-            raise UserError(f'--seeds={seeds}: whole numbers with commas are wanted, such as 0,1') from None
-        rows = [dataclasses.replace(row, seeds=tuple(s for s in row.seeds if s in wanted)) for row in rows]
-        if not any(row.seeds for row in rows):
-            raise UserError(f'--seeds={seeds}: no row of this table has any of these seeds')
-    return rows
+def _source(table: Table, given: str | None, output: Path, rehearsed: bool) -> str | None:
+    if given is None and rehearsed:
+        drawn = output / 'source'
+        if not drawn.exists():
+            _run(['fer_jax.rehearsal', f'--dataset={table.dataset}', f'--output={drawn}'], JAX_PLATFORMS='cpu')
+        return str(drawn)
+    return table.place if given is None and table.place and os.path.exists(table.place) else given
 
 
-def _seeds(rows: Sequence[TableRow]) -> list[int]:
-    return list(dict.fromkeys(seed for row in rows for seed in row.seeds))
-
-
-def _ensure_data(table: Table, source: str | None) -> None:
-    prepared = os.path.join('data', table.dataset)
-    if table.dataset == 'synthetic':
-        return
-    if os.path.exists(os.path.join(prepared, 'manifest.json')):
-        return
+def _prepare(table: Table, name: str, prepared: Path, source: str | None) -> None:
+    """Prepares from `source` what the rows read in the directory `name`, or says how to obtain it."""
+    known = {f'data/{table.dataset}': (f'--dataset={table.dataset}',), **table.prepare}
+    if name not in known:
+        raise UserError(f'{name} is not there, and the table does not say how to prepare it')
     if source is None:
-        raise UserError(
-            f'{table.dataset} is not prepared in {prepared}; give --source=PATH to what you obtained: {table.obtain}'
-        )
-    command = [sys.executable, '-m', 'fer_jax.prepare', f'--dataset={table.dataset}', f'--source={source}']
-    _run([*command, f'--output={prepared}'])
+        how = {
+            'obtain': table.obtain,
+            'then': (f'put it in {table.place}, or give' if table.place else 'give')
+            + ' --source=PATH, and run the same command again',
+            'now': 'the same command with --rehearse goes the whole way on a few drawn faces',
+        }
+        lines = [_filled(text, 110, f'  {what:<8}', ' ' * 10) for what, text in how.items()]
+        raise UserError('\n'.join([f'{prepared} is not there yet', *lines]))
+    _run(['fer_jax.prepare', *known[name], f'--source={source}', f'--output={prepared}'])
 
 
-def _overrides(row: TableRow, seed: int) -> list[str]:
-    changes = dict(row.overrides) | {'seed': seed, 'evaluation.splits': 'validation,test'}
-    return [f'--config.{name}={value}' for name, value in changes.items()]
+def _filled(text: str, width: int, first: str = '', others: str = '') -> str:
+    """A paragraph in lines, whatever its line breaks were."""
+    words = ' '.join(text.split())
+    how = {'break_long_words': False, 'break_on_hyphens': False}
+    return textwrap.fill(words, width, initial_indent=first, subsequent_indent=others, **how)
 
 
-def _workdir(row: TableRow, seed: int, output: Path) -> Path:
-    name = Path(row.config).name.replace('.py', '').replace(':', '_')
-    changes = [f'{field.rsplit(".", 1)[-1]}={value}' for field, value in row.overrides.items()]
-    return output / '_'.join([name, *changes]) / f'seed{seed}'
+def _refuse_missing_units(prepared: Path, jobs: Sequence[Job]) -> None:
+    """Folds by subject of data that names no subjects: said now, not after the folds by image have been trained."""
+    for by in dict.fromkeys(job.by for job in jobs if job.by not in ('', 'image')):
+        for path in sorted(prepared.glob('index-*.npz')):
+            with np.load(path) as index:
+                named = by in index.files and (index[by] != '').any()
+                if len(index['label']) and not named:
+                    others = ','.join(dict.fromkeys(job.by for job in jobs if job.by not in ('', by)))
+                    raise UserError(
+                        f'{prepared} was prepared from a form that names no {by}s, so there can be no folds by {by}; '
+                        f'prepare another form, or take --fold-by={others or "image"}'
+                    )
 
 
-def _train(row: TableRow, seed: int, output: Path, words: str) -> None:
-    workdir = _workdir(row, seed, output)
-    if _finished(row, seed, output):
-        return
-    print(f'{words}: {workdir}', file=sys.stderr)
-    command = [sys.executable, '-m', 'fer_jax.train', f'--config={row.config}', f'--workdir={workdir}']
-    _run([*command, *_overrides(row, seed)])
-
-
-def _run(command: list[str]) -> None:
-    """Runs a command to its end; what stops this process stops it too, and lets it save its checkpoint."""
-    process = subprocess.Popen(command)
+def _run(command: Sequence[str], **environment: str) -> None:
+    """Runs a module to its end; what stops this process stops it too, and lets it save its checkpoint."""
+    process = subprocess.Popen([sys.executable, '-m', *command], env=os.environ | environment)
     old = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         while True:
@@ -161,84 +136,71 @@ def _run(command: list[str]) -> None:
         sys.exit(code if code > 0 else 128 - code)
 
 
-def _finished(row: TableRow, seed: int, output: Path) -> dict[str, Any]:
-    """The scores of a run, if it is the one that the row describes and has been read on test; else {}.
-
-    Raises:
-        UserError: if the directory holds a run of another configuration or other data.
-    """
-    workdir = _workdir(row, seed, output)
-    scores = _scores(workdir)
-    if 'test' not in scores:
-        return {}
-    described = json.loads((workdir / 'config.json').read_text())
-    wanted, there = flatten(load_config(row.config, _overrides(row, seed))), flatten(ConfigDict(described['config']))
-    for name, value in wanted.items():
-        found = there.get(name)
-        if (tuple(found) if isinstance(found, list) else found) != value:
-            raise UserError(
-                f'{workdir} was trained with config.{name}={found!r}; row {row.name!r} now has {value!r}: '
-                'move that directory away, or give another --output'
-            )
-    manifest = os.path.join(wanted['data.name'], 'manifest.json')
-    if os.path.exists(manifest):
-        with open(manifest) as file:
-            now = Dataset('', (), {}, json.load(file)).manifest_hash
-        if now != described['manifest_hash']:
-            raise UserError(f'{workdir} was trained on other data than {wanted["data.name"]} now holds; move it away')
-    return scores
+def _in_markdown(table: Table, of_row: Sequence[Sequence[Job]], output: Path, flags: Any) -> str:
+    rows = [_read_row(jobs, output, flags.table, not flags.no_train) for jobs in of_row if jobs]
+    title, notes = table.title, f'{_filled(table.notes, 120)}\n\n' * bool(table.notes)
+    if flags.rehearse:
+        title = f'{rehearsal.NOT_A_RESULT}: {title}'
+        notes = (
+            'A few steps on a few pictures, to see that every command of the table works. The numbers mean nothing.\n\n'
+        )
+        marked = [f'{rehearsal.NOT_A_RESULT}: {row.name}' for row in rows]
+        bare = {'published': None, 'source': '', 'command': ''}
+        rows = [dataclasses.replace(row, name=name, **bare) for row, name in zip(rows, marked, strict=True)]
+    runs = [row for row in rows if isinstance(row, Row)]
+    folds = [row for row in rows if isinstance(row, FoldRow)]
+    parts = [results_table(runs)] * bool(runs) + [folds_results_table(folds)] * bool(folds)
+    return f'# {title}\n\n' + notes + '\n'.join(parts)
 
 
-def _scores(workdir: Path) -> dict[str, Any]:
-    path = workdir / 'scores.json'
-    return read_scores(path) if path.exists() else {}
-
-
-def _pooled(row: TableRow, output: Path, seeds: Sequence[int], evaluate: bool) -> dict[str, Any]:
-    """Scores of all seeds' members in one ensemble; made once for the same members."""
-    workdirs = [_workdir(row, seed, output) for seed in seeds]
-    wanted = [member['step'] for workdir in workdirs for member in _scores(workdir)['test']['members']]
-    pooled = output / 'pooled' / ('_'.join([workdirs[0].parent.name, *map(str, seeds)]))
-    complete = lambda: all(
-        [member['step'] for member in _scores(pooled).get(split, {}).get('members', [])] == wanted
-        for split in ('validation', 'test')
-    )
-    if evaluate and not complete():
-        settings = load_config(row.config, _overrides(row, seeds[0])).evaluation
-        for split in ('validation', 'test'):
-            runs = ','.join(map(str, workdirs))
-            command = [sys.executable, '-m', 'fer_jax.evaluate', f'--runs={runs}', f'--split={split}']
-            _run([*command, f'--last={settings.last}', f'--tta={settings.tta}', f'--output={pooled}'])
-    return _scores(pooled) if complete() else {}
-
-
-def _read_row(row: TableRow, output: Path, table: str, evaluate: bool) -> Row:
-    found = {seed: _finished(row, seed, output) for seed in row.seeds}
-    seeds = [seed for seed, scores in found.items() if scores]
-    workdirs = [_workdir(row, seed, output) for seed in seeds]
-    described = [json.loads((workdir / 'config.json').read_text()) for workdir in workdirs]
+def _read_row(jobs: Sequence[Job], output: Path, table: str, evaluate: bool) -> Row | FoldRow:
+    row, found = jobs[0].row, {job: job.results() for job in jobs}
+    done = [job for job in jobs if found[job]]
+    runs = [workdir for job in done for workdir in job.runs()]
+    described = [read_description(workdir) for workdir in runs]
+    devices = {f'{entry["devices"]["count"]} x {entry["devices"]["kind"]}' for entry in described}
+    seeds = list(dict.fromkeys(job.seed for job in done))
+    about = {
+        'name': row.name,
+        'seeds': seeds,
+        'published': row.published,
+        'source': row.source,
+        'seconds': sum(map(training_seconds, runs)) if runs else None,
+        'device': ', '.join(sorted(devices)),
+        'manifest': ', '.join(sorted({entry['manifest_hash'] for entry in described})),
+        'command': f"python -m fer_jax.reproduce --table={table} --rows='{row.name}'",
+    }
+    if row.fold_by:
+        results = {by: [found[job][row.read] for job in done if job.by == by] for by in row.fold_by}
+        return FoldRow(results=results, folds=jobs[0].config().data.folds, **about)
     if row.read == 'pooled':
-        pooled = _pooled(row, output, seeds, evaluate) if seeds else {}
+        pooled = _pooled(done, output, evaluate) if done else {}
         scores, part = [pooled] if pooled else [], 'ensemble'
     else:
-        scores, part = [found[seed] for seed in seeds], row.read
-    devices = {f'{entry["devices"]["count"]} x {entry["devices"]["kind"]}' for entry in described}
-    return Row(
-        name=row.name,
-        accuracies={split: [entry[split][part]['accuracy'] for entry in scores] for split in ('validation', 'test')},
-        seeds=seeds,
-        published=row.published,
-        source=row.source,
-        seconds=sum(_seconds(workdir) for workdir in workdirs) if workdirs else None,
-        device=', '.join(sorted(devices)),
-        manifest=', '.join(sorted({entry['manifest_hash'] for entry in described})),
-        command=f"python -m fer_jax.reproduce --table={table} --rows='{row.name}'",
+        scores, part = [found[job] for job in done], row.read
+    read = {
+        split: [entry[split][part]['accuracy'] for entry in scores if split in entry]
+        for split in ('validation', 'test')
+    }
+    return Row(accuracies=read, split=row.split, **about)
+
+
+def _pooled(jobs: Sequence[Job], output: Path, evaluate: bool) -> dict[str, Any]:
+    """Scores of all seeds' members in one ensemble; made once for the same members."""
+    settings, found = jobs[0].config().evaluation, [job.results() for job in jobs]
+    splits = settings.splits
+    wanted = [member['step'] for scores in found for member in scores[splits[-1]]['members']]
+    pooled = output / 'pooled' / '_'.join([jobs[0].workdir.parent.name, *(str(job.seed) for job in jobs)])
+    complete = lambda: all(
+        [member['step'] for member in read_scores_if_any(pooled).get(split, {}).get('members', [])] == wanted
+        for split in splits
     )
-
-
-def _seconds(workdir: Path) -> float:
-    lines = (workdir / 'metrics.jsonl').read_text().splitlines()
-    return json.loads(lines[-1])['seconds'] if lines else 0.0
+    if evaluate and not complete():
+        runs = ','.join(str(job.workdir) for job in jobs)
+        for split in splits:
+            how = [f'--last={settings.last}', f'--tta={settings.tta}', f'--output={pooled}']
+            _run(['fer_jax.evaluate', f'--runs={runs}', f'--split={split}', *how])
+    return read_scores_if_any(pooled) if complete() else {}
 
 
 if __name__ == '__main__':

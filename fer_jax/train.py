@@ -15,11 +15,12 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from fer_jax import cli, evaluate, experiment, runtime
-from fer_jax.config import flatten, load_config
-from fer_jax.data.dataset import SPLITS, Dataset
-from fer_jax.data.feed import put_resident
-from fer_jax.data.preprocess import VIEWS, Preprocessing
+from fer_jax import checks, cli, evaluate, experiment, runtime
+from fer_jax.config import load_config
+from fer_jax.data.dataset import Dataset, Split
+from fer_jax.data.feed import Feed, ResidentFeed, choose_feed, free_memory
+from fer_jax.data.preprocess import Preprocessing
+from fer_jax.data.streaming import StreamingFeed
 from fer_jax.errors import UserError
 from fer_jax.evaluation import inference
 from fer_jax.evaluation.scores import confusion_matrix, negative_log_likelihood, per_class_scores, read_scores, softmax
@@ -30,33 +31,7 @@ from fer_jax.training.loop import Hooks, LoopOptions, Stopped, run_loop
 from fer_jax.training.mesh import Placement, make_placement
 from fer_jax.training.optimizer import OptimizerOptions, ScheduleOptions, make_optimizer, make_plateau, make_schedule
 
-# Names, what fits, and what to say of what does not.
-_RANGES = (
-    (
-        'train.batch_size train.max_bad_steps evaluation.batch_size evaluation.last checkpoint.keep_last '
-        'log_every_steps augment.crop_aspect schedule.plateau_patience data.synthetic.num_train',
-        lambda value: value >= 1,
-        'at least 1',
-    ),
-    (
-        'seed data.size train.steps train.epochs train.steps_per_dispatch train.mixup train.cutmix '
-        'train.early_stopping optimizer.learning_rate optimizer.weight_decay optimizer.clip_norm optimizer.clip_value '
-        'schedule.warmup_epochs schedule.step_start_epochs evaluation.every_steps checkpoint.every_steps '
-        'checkpoint.snapshot_steps augment.rotate augment.shift augment.shear augment.brightness augment.contrast',
-        lambda value: value >= 0,
-        'at least 0',
-    ),
-    (
-        'train.label_smoothing train.ema augment.zoom optimizer.momentum optimizer.b1 optimizer.b2',
-        lambda value: 0 <= value < 1,
-        'a number from 0 to less than 1',
-    ),
-    ('schedule.plateau_factor', lambda value: 0 < value < 1, 'a number between 0 and 1'),
-    ('seed data.synthetic.seed', lambda value: 0 <= value < 2**32, 'a whole number from 0 to 2**32 - 1'),
-    ('augment.erase schedule.end_factor', lambda value: 0 <= value <= 1, 'a number from 0 to 1'),
-    ('augment.crop_scale augment.erase_area', lambda value: 0 < value <= 1, 'a number above 0 and up to 1'),
-    ('model.dropout', lambda value: value == -1 or 0 <= value < 1, '-1 or a number from 0 to less than 1'),
-)
+_HELD_SHARE = 8  # validation is kept in memory if it takes at most one part in so many of what is free
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -85,20 +60,24 @@ def train(config: ConfigDict, workdir: str) -> None:
         UserError: for anything in the configuration, the data or the workdir that does not fit.
         Stopped: after SIGTERM or SIGINT, once a checkpoint is written.
     """
-    _check(config)
+    checks.check_config(config)
     placement = make_placement(config.train.batch_size)
-    _refuse_other_experiment(config, workdir)
+    checks.refuse_other_experiment(config, workdir)
     dataset = experiment.load_data(config)
-    _refuse_other_data(dataset, workdir)
+    checks.check_splits(config, dataset)
+    checks.refuse_other_data(dataset, workdir)
     with _locked(workdir):
         _train_and_evaluate(config, dataset, placement, workdir)
 
 
 def _train_and_evaluate(config: ConfigDict, dataset: Dataset, placement: Placement, workdir: str) -> None:
+    feed_name, sizes = choose_feed(config.data.feed, dataset.splits['train'].images.nbytes, jax.local_devices()[0])
+    dataset = _hold(dataset, feed_name)
     preprocessing = experiment.make_preprocessing(config, dataset)
     if preprocessing.input_side < 8:
         raise UserError(f'the network would see {preprocessing.input_side} pixels a side; at least 8 are wanted')
-    options = _loop_options(config, len(dataset.splits['train']))
+    train = dataset.splits['train']
+    options = _loop_options(config, len(train), train.images.nbytes // len(train))
     schedule = make_schedule(
         ScheduleOptions(**config.schedule), config.optimizer.learning_rate, options.total_steps, options.steps_per_epoch
     )
@@ -108,24 +87,20 @@ def _train_and_evaluate(config: ConfigDict, dataset: Dataset, placement: Placeme
         config, dataset, preprocessing=dataclasses.asdict(preprocessing), model_summary=summary
     )
     experiment.write_json(os.path.join(workdir, 'config.json'), description)
-    _announce(config, dataset, options, summary, workdir)
+    _announce(config, dataset, options, summary, workdir, f'{feed_name} feed ({sizes})')
 
     state = jax.device_put(classify.init_state(task, jax.random.key(config.seed)), placement.replicated)
-    hooks = Hooks(
-        advance=make_advance(
-            functools.partial(classify.train_step, task),
-            put_resident(dataset.splits['train'], placement.replicated),
-            placement,
-            config.seed,
-            config.train.batch_size,
-            options.dispatch,
-        ),
-        evaluate=_make_evaluate(config, dataset, task),
-        after_evaluation=_make_after_evaluation(task.plateau),
-        learning_rate=_make_learning_rate(task, schedule),
-    )
     checkpoints = Checkpoints(workdir, config.checkpoint.keep_last)
-    run_loop(options, state, hooks, checkpoints, workdir)
+    with contextlib.closing(_make_feed(feed_name, config, train, placement, options.dispatch)) as feed:
+        step = functools.partial(classify.train_step, task)
+        hooks = Hooks(
+            advance=make_advance(step, feed, placement, config.seed, options.dispatch),
+            evaluate=_make_evaluate(config, dataset, task) if 'validation' in dataset.splits else None,
+            after_evaluation=_make_after_evaluation(task.plateau),
+            learning_rate=_make_learning_rate(task, schedule),
+            waited=lambda: feed.waited,
+        )
+        run_loop(options, state, hooks, checkpoints, workdir)
     # A short run, or one stopped early, has fewer members than it may keep.
     steps = checkpoints.members(config.evaluation.last)
     if _is_scored(config, workdir, steps):
@@ -136,58 +111,24 @@ def _train_and_evaluate(config: ConfigDict, dataset: Dataset, placement: Placeme
     )
 
 
-def _check(config: ConfigDict) -> None:
-    """What can be known to be wrong before any data is read."""
-    if config.task != 'classify':
-        raise UserError(f'config.task is {config.task!r}; it can be classify')
-    if not config.evaluation.splits:
-        raise UserError('config.evaluation.splits is empty; it can hold validation and test')
-    for name in config.evaluation.splits:
-        if name not in SPLITS[1:]:
-            raise UserError(f'config.evaluation.splits names {name!r}; it can hold validation and test')
-    if config.evaluation.tta not in VIEWS:
-        raise UserError(f'config.evaluation.tta is {config.evaluation.tta!r}; it can be {", ".join(VIEWS)}')
-    fields = flatten(config)
-    for names, fits, words in _RANGES:
-        for name in names.split():
-            if not fits(fields[name]):
-                raise UserError(f'config.{name} is {fields[name]}; {words} is wanted')
-    if config.evaluation.last > config.checkpoint.keep_last:
-        raise UserError(
-            f'config.evaluation.last={config.evaluation.last} members are wanted, but '
-            f'config.checkpoint.keep_last={config.checkpoint.keep_last} are kept; raise the latter'
-        )
+def _hold(dataset: Dataset, feed_name: str) -> Dataset:
+    """The data set with what is read again and again in memory: training images for the device, small validation."""
+    validation = dataset.splits.get('validation')
+    held = ['train'] if feed_name == 'resident' else []
+    if validation is not None and validation.images.nbytes * _HELD_SHARE <= free_memory():
+        held.append('validation')
+    return experiment.hold_images(dataset, *held)
 
 
-def _refuse_other_experiment(config: ConfigDict, workdir: str) -> None:
-    if os.path.exists(workdir) and not os.path.isdir(workdir):
-        raise UserError(f'--workdir={workdir} is a file; a directory is wanted')
-    if not Checkpoints(workdir).steps():
-        return
-    if not os.path.exists(os.path.join(workdir, 'config.json')):
-        raise UserError(f'{workdir} holds checkpoints of a run without its config.json; choose another --workdir')
-    there, wanted = flatten(experiment.read_run(workdir).config), flatten(config)
-    for name, value in wanted.items():
-        # Evaluation at the end may be asked for anew; everything else makes another run.
-        if there[name] != value and name not in ('evaluation.splits', 'evaluation.tta', 'evaluation.last'):
-            raise UserError(
-                f'{workdir} holds another experiment: config.{name} is {there[name]!r} there, {value!r} here; '
-                'choose another --workdir, or give the same configuration to go on'
-            )
+def _make_feed(name: str, config: ConfigDict, split: Split, placement: Placement, dispatch: int) -> Feed:
+    order = (split, config.seed, config.train.batch_size, dispatch)
+    if name == 'resident':
+        return ResidentFeed(*order, everywhere=placement.replicated, cut=placement.split(1))
+    part = {'process_index': jax.process_index(), 'process_count': jax.process_count()}
+    return StreamingFeed(*order, cut=placement.split(1), **part)
 
 
-def _refuse_other_data(dataset: Dataset, workdir: str) -> None:
-    if not Checkpoints(workdir).steps():
-        return
-    there = experiment.read_run(workdir).manifest_hash
-    if there != dataset.manifest_hash:
-        raise UserError(
-            f'{workdir} was trained on other data: manifest {there} there, {dataset.manifest_hash} of {dataset.name} '
-            'now; choose another --workdir'
-        )
-
-
-def _loop_options(config: ConfigDict, num_train: int) -> LoopOptions:
+def _loop_options(config: ConfigDict, num_train: int, image_bytes: int = 0) -> LoopOptions:
     steps_per_epoch = num_train / config.train.batch_size
     total_steps = config.train.steps or round(config.train.epochs * steps_per_epoch)
     if total_steps < 1:
@@ -200,7 +141,9 @@ def _loop_options(config: ConfigDict, num_train: int) -> LoopOptions:
         evaluate_every=config.evaluation.every_steps or max(1, round(steps_per_epoch)),
         checkpoint_every=config.checkpoint.every_steps,
         snapshot_every=config.checkpoint.snapshot_steps,
-        dispatch=steps_per_dispatch(config.train.steps_per_dispatch, jax.default_backend()),
+        dispatch=steps_per_dispatch(
+            config.train.steps_per_dispatch, jax.default_backend(), image_bytes * config.train.batch_size
+        ),
         max_bad_steps=config.train.max_bad_steps,
         early_stopping=config.train.early_stopping,
     )
@@ -280,13 +223,15 @@ def _make_after_evaluation(plateau: optax.GradientTransformationExtraArgs | None
     return lower_rate
 
 
-def _announce(config: ConfigDict, dataset: Dataset, options: LoopOptions, summary: dict, workdir: str) -> None:
+def _announce(
+    config: ConfigDict, dataset: Dataset, options: LoopOptions, summary: dict, workdir: str, feed: str
+) -> None:
     sizes = ', '.join(f'{name} {len(split):,}' for name, split in dataset.splits.items())
     device = jax.devices()[0]
     print(
         f'{config.model.name} ({summary["parameters"]:,} parameters) on {dataset.name} ({sizes}; '
         f'{len(dataset.class_names)} classes): {options.total_steps:,} steps of {options.examples_per_step} images '
-        f'on {len(jax.devices())} {device.platform} device(s), into {workdir}'
+        f'on {len(jax.devices())} {device.platform} device(s), {feed}, into {workdir}'
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = 'fer_jax'
 ERRORS = 'fer_jax.errors'
-SCORING = ('fer_jax.evaluation.predictions', 'fer_jax.evaluation.scores')
+SCORING = ('fer_jax.evaluation.predictions', 'fer_jax.evaluation.scores', 'fer_jax.evaluation.folds')
 
 # What the modules under a name may import from the package. The longest matching name counts.
 # Modules directly in fer_jax/ are commands and what commands share: they import from anywhere.

@@ -1,13 +1,17 @@
 """A table from nothing to its markdown, by the real command on the embedded faces."""
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+
+from fer_jax.reproduce import main
 
 ROOT = Path(__file__).parents[1]
 CONFIG = """
@@ -36,6 +40,43 @@ def get_table():
     ])
 """
 
+FOLDS_CONFIG = """
+from fer_jax.config import default_config
+
+def get_config():
+    config = default_config()
+    config.data.name = 'data/ckplus'
+    config.data.folds = 10
+    config.data.size = 16
+    config.train.epochs = 1000.0
+    config.train.early_stopping = 5
+    return config
+"""
+FOLDS_TABLE = """
+from fer_jax.config import Table, TableRow
+
+def get_table():
+    row = TableRow('tiny', '{config}', 'single', published=99.7, source='a paper', fold_by=('image', 'subject'))
+    return Table('CK+', 'ckplus', 'the folders', [row], notes='A note.')
+"""
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Runs the commands of `reproduce` here instead of in processes; notes them."""
+    commands = []
+
+    def run(command, **_):
+        commands.append(command)
+        module, *flags = command
+        assert not importlib.import_module(module).main(flags)
+
+    monkeypatch.setattr('fer_jax.reproduce._run', run)
+    monkeypatch.setattr(jax, 'devices', lambda *_: jax.local_devices()[:1])
+    monkeypatch.setattr('fer_jax.evaluate.write_report', lambda *_, **__: None)
+    monkeypatch.setattr('fer_jax.crossvalidate.write_folds_report', lambda workdir: workdir)
+    return commands
+
 
 @pytest.fixture(scope='module')
 def table(tmp_path_factory):
@@ -58,9 +99,9 @@ def reproduce(folder, *flags):
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
-def test_a_table_is_trained_once_and_says_what_the_scores_say(table):
-    done = reproduce(table)
-    assert done.returncode == 0, done.stderr
+def test_a_table_is_trained_once_and_says_what_the_scores_say(table, in_process, capsys):
+    assert main([f'--table={table}/table.py', f'--output={table}/out']) == 0
+    assert [words[0] for words in in_process] == ['fer_jax.train'] * 2 + ['fer_jax.evaluate'] * 2
     scores = [json.loads((table / f'out/tiny/seed{seed}/scores.json').read_text()) for seed in (0, 1)]
     lines = (table / 'out' / 'table.md').read_text().splitlines()
     for name, part in (('one', 'single'), ('both', 'ensemble')):
@@ -69,12 +110,13 @@ def test_a_table_is_trained_once_and_says_what_the_scores_say(table):
         assert f' {mean:.2f} ' in row
     pooled = json.loads((table / 'out/pooled/tiny_0_1/scores.json').read_text())
     assert pooled['test']['ensemble']['members'] == 4
+    printed = capsys.readouterr().out
 
     before = {path: path.stat().st_mtime_ns for path in (table / 'out').rglob('scores.json')}
     again = reproduce(table)
     assert again.returncode == 0, again.stderr
     assert {path: path.stat().st_mtime_ns for path in (table / 'out').rglob('scores.json')} == before
-    assert again.stdout == done.stdout[done.stdout.index('# Tiny') :]
+    assert again.stdout == printed[printed.index('# Tiny') :]
 
 
 def test_bad_flags_are_one_line(table):
@@ -88,8 +130,43 @@ def test_bad_flags_are_one_line(table):
         assert len(done.stderr.splitlines()) == 1 and says in done.stderr
 
 
-def test_missing_data_says_how_to_get_it(table):
-    (table / 'absent.py').write_text(TABLE.format(config=table / 'tiny.py').replace("'synthetic'", "'nowhere'"))
-    command = [sys.executable, '-m', 'fer_jax.reproduce', f'--table={table}/absent.py']
+def test_missing_data_says_what_to_obtain_and_where_to_put_it(table, tmp_path):
+    (tmp_path / 'config.py').write_text(
+        CONFIG.replace('return config', "config.data.name = 'data/nowhere'\n    return config")
+    )
+    text = TABLE.format(config=tmp_path / 'config.py').replace(
+        "'synthetic', 'drawn', [", "'nowhere', 'from Nobody', place='data/sources/nowhere', rows=["
+    )
+    (tmp_path / 'absent.py').write_text(text)
+    command = [sys.executable, '-m', 'fer_jax.reproduce', f'--table={tmp_path}/absent.py', f'--output={tmp_path}/out']
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and '--source=PATH' in done.stderr
+    assert done.returncode == 2
+    head, obtain, then, now = done.stderr.splitlines()
+    assert head == 'fer_jax.reproduce: error: data/nowhere is not there yet'
+    assert obtain.split() == ['obtain', 'from', 'Nobody']
+    assert 'put it in data/sources/nowhere, or give --source=PATH' in then
+    assert '--rehearse' in now
+    # The row is ready all the same.
+    done = subprocess.run([*command, '--no-train'], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert '| one | 50.00 (nobody) | - | - | - | - | - | - | - | - |' in (tmp_path / 'out' / 'table.md').read_text()
+
+
+def test_a_table_of_folds_is_rehearsed_from_drawing_to_table(tmp_path, in_process, capsys):
+    (tmp_path / 'config.py').write_text(FOLDS_CONFIG)
+    (tmp_path / 'table.py').write_text(FOLDS_TABLE.format(config=tmp_path / 'config.py'))
+    command = [f'--table={tmp_path}/table.py', f'--output={tmp_path}/out', '--rehearse']
+    assert main([*command, '--fold-by=subject']) == 0
+    assert [words[0] for words in in_process] == ['fer_jax.rehearsal', 'fer_jax.prepare', 'fer_jax.crossvalidate']
+    folds = json.loads((tmp_path / 'out' / 'config_fold_by=subject' / 'seed0' / 'folds.json').read_text())
+    assert (folds['num_folds'], folds['num_examples'], folds['by'], folds['num_units']) == (3, 126, 'subject', 8)
+    text = (tmp_path / 'out' / 'rehearsal.md').read_text()
+    assert text in capsys.readouterr().out
+    title, *_, row = text.splitlines()
+    assert title == '# REHEARSAL, NO RESULT: CK+' and row.startswith('| REHEARSAL, NO RESULT: tiny |')
+    assert f' {100 * folds["single"]["pooled"]["accuracy"]:.2f} (' in row
+    # Nothing that could be read as a result: no published number, no difference, no table.md, no place among tables.
+    assert '99.7' not in text and 'a paper' not in text and 'A note' not in text
+    assert not (tmp_path / 'out' / 'table.md').exists()
+    assert main([*command, '--fold-by=subject']) == 0
+    assert len(in_process) == 3  # nothing is drawn, prepared or trained again

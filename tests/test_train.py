@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 
@@ -6,6 +7,9 @@ import numpy as np
 import pytest
 
 from fer_jax import experiment, train
+from fer_jax.data import stored
+from fer_jax.data.prepared import describe, store_prepared
+from fer_jax.data.record_files import RecordFiles
 from fer_jax.errors import UserError
 from fer_jax.training.checkpoints import Checkpoints
 
@@ -95,6 +99,11 @@ def test_other_data_under_the_same_name_is_another_experiment(make_run, make_dat
         ({'data__crop': 13}, 'crop is 13'),
         ({'data__channels': 2}, 'channels is 2'),
         ({'data__drop': ('fer',)}, "did you mean 'fear'"),
+        ({'data__rename': ('fer=anger',)}, "did you mean 'fear'"),
+        ({'data__limit': ('fear',)}, 'CLASS=N'),
+        ({'data__soft_labels': True}, 'needs the votes'),
+        ({'data__feed': 'x'}, 'auto, resident, streaming'),
+        ({'data__folds': 2}, 'at least 3 are wanted'),
         ({'data__remove_twins': 'x'}, 'none, evaluation or all'),
         ({'train__class_weights': 'x'}, 'none or balanced'),
         ({'train__steps': -5}, 'steps'),
@@ -124,3 +133,142 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, content):
         (tmp_path / 'config.json').write_text(content)
     with pytest.raises(UserError, match=str(tmp_path)):
         experiment.read_run(str(tmp_path))
+
+
+# --- prepared data: feeds, classes, splits ---
+
+
+@pytest.fixture
+def prepared(make_dataset, tmp_path):
+    """The rows as prepared data, of which nothing is read yet."""
+    data = make_dataset()
+    manifest = describe('rows', data.class_names, data.splits, (12, 12, 1)) | {'source': 'a test'}
+    (tmp_path / 'rows').mkdir()
+    store_prepared(dataclasses.replace(data, manifest=manifest), tmp_path / 'rows')
+    return stored.load_prepared(tmp_path / 'rows', lazy=True)
+
+
+def logits(workdir):
+    with np.load(os.path.join(workdir, 'predictions', 'validation.npz')) as saved:
+        return saved['logits']
+
+
+def without_times(found):
+    return [{key: line[key] for key in line if key not in ('seconds', 'train/wait_share')} for line in found]
+
+
+def test_a_run_is_the_same_with_either_feed_and_may_go_on_with_the_other(
+    make_run, make_config, prepared, monkeypatch, capsys, tmp_path
+):
+    resident = make_run('resident', data=prepared, data__feed='resident')
+    monkeypatch.setattr(train, '_HELD_SHARE', 10**12)  # so that validation is not held in memory either
+    streaming = make_run('streaming', data=prepared, data__feed='streaming')
+    said = [line for line in capsys.readouterr().out.splitlines() if 'steps of 16 images' in line]
+    assert 'resident feed (5.62 KiB of images, ' in said[0]
+    assert 'streaming feed (5.62 KiB of images, ' in said[1]
+    assert all(0 <= line['train/wait_share'] <= 1 for line in lines(streaming))
+    assert not any('train/wait_share' in line for line in lines(resident))
+    assert without_times(lines(streaming)) == without_times(lines(resident))
+    np.testing.assert_array_equal(logits(streaming), logits(resident))
+
+    advance = train.make_advance
+
+    def breaking(*arguments):
+        step_of = advance(*arguments)
+        return lambda state, step, count: step_of(state, step, count) if step < 6 else 1 / 0
+
+    broken = str(tmp_path / 'broken')
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(train, 'make_advance', breaking)
+        train.train(make_config(data__feed='streaming'), broken)
+    assert Checkpoints(broken).steps() == [4]
+    train.train(make_config(data__feed='resident'), broken)
+    assert without_times(lines(broken)) == without_times(lines(resident))
+    np.testing.assert_array_equal(logits(broken), logits(resident))
+
+
+def test_pixel_figures_of_streamed_data_are_those_of_the_images_in_use_and_kept(make_config, prepared, monkeypatch):
+    monkeypatch.setattr(experiment, 'load_prepared', lambda _: prepared)
+    path = os.path.join(prepared.splits['train'].images.directory, 'figures.json')
+    read = type(prepared.splits['train'].images.records).read
+    reads = []
+    monkeypatch.setattr(RecordFiles, 'read', lambda self, rows: reads.append(len(rows)) or read(self, rows))
+    for changes in ({}, {'data__drop': ('fear',)}, {'data__limit': ('fear=2',)}, {'data__size': 8}):
+        data = experiment.load_data(make_config(**changes))
+        images = np.asarray(data.splits['train'].images)
+        expected = (pytest.approx(images.mean(), abs=1e-4), pytest.approx(images.std(), abs=1e-4))
+        reads.clear()
+        for _ in range(2):
+            found = experiment.make_preprocessing(make_config(**changes), data)
+            assert (found.mean, found.deviation) == expected
+        assert reads == [len(images)]
+        held = experiment.make_preprocessing(make_config(**changes), experiment.hold_images(data, 'train'))
+        assert held == found
+    with open(path) as file:
+        assert len(json.load(file)) == 4
+    with open(path, 'w') as file:
+        file.write('{"x": ')
+    assert experiment.make_preprocessing(make_config(**changes), data) == found
+
+
+def test_classes_are_dropped_renamed_and_limited_in_this_order(make_config, make_dataset, monkeypatch):
+    data = make_dataset((40, 23, 17), classes=('anger', 'contempt', 'disgust', 'fear'))
+    votes = np.zeros((40, 10), np.float32)
+    votes[:, 4:8] = [6, 4, 8, 2]  # anger, disgust, fear, contempt
+    train_split = dataclasses.replace(data.splits['train'], extra={'votes': votes})
+    data = dataclasses.replace(data, splits={**data.splits, 'train': train_split})
+    monkeypatch.setattr(experiment, 'load_prepared', lambda _: data)
+    changes = {'data__drop': ('fear',), 'data__rename': ('contempt=disgust',), 'data__limit': ('disgust=7',)}
+    found = experiment.load_data(make_config(**changes, data__soft_labels=True))
+    assert found.class_names == ('anger', 'disgust')
+    counts = {name: np.bincount(split.labels).tolist() for name, split in found.splits.items()}
+    assert counts == {'train': [10, 7], 'validation': [6, 12], 'test': [5, 8]}
+    np.testing.assert_allclose(found.splits['train'].extra['targets'], [[0.5, 0.5]] * 17)
+    whole = experiment.load_whole(make_config(**changes))
+    assert np.bincount(whole.splits['train'].labels).tolist() == [10, 20]
+    with pytest.raises(UserError, match='rows has one class, anger; at least two'):
+        only = dataclasses.replace(data, class_names=('anger',), splits={'train': data.splits['train']})
+        monkeypatch.setattr(experiment, 'load_prepared', lambda _: only)
+        experiment.load_data(make_config())
+
+
+def test_soft_labels_change_what_is_learnt(make_run, make_dataset):
+    data = make_dataset()
+    votes = np.zeros((40, 10), np.float32)
+    votes[np.arange(40), np.array([4, 6, 1])[data.splits['train'].labels]] = 10
+    soft = votes + np.float32(10 / 3) * np.isin(np.arange(10), [4, 6, 1])
+    runs = {}
+    for name, given in (('hard', None), ('sure', votes), ('soft', soft)):
+        extra = {} if given is None else {'votes': given}
+        split = dataclasses.replace(data.splits['train'], extra=extra)
+        given_data = dataclasses.replace(
+            data, splits={**data.splits, 'train': split}, manifest={**data.manifest, 'votes': name}
+        )
+        runs[name] = logits(make_run(name, data=given_data, data__soft_labels=given is not None))
+    np.testing.assert_array_equal(runs['sure'], runs['hard'])
+    assert np.abs(runs['soft'] - runs['hard']).max() > 1e-3
+
+
+def test_data_without_validation_trains_and_nothing_is_chosen(make_run, make_dataset, monkeypatch):
+    data = make_dataset()
+    splits = {name: data.splits[name] for name in ('train', 'test')}
+    data = dataclasses.replace(data, splits=splits, manifest={**data.manifest, 'source': 'without validation'})
+    evaluated = []
+    monkeypatch.setattr('fer_jax.evaluate.evaluate_runs', lambda *given, **_: evaluated.append(given))
+    workdir = make_run(data=data, evaluation__splits=('test',))
+    assert [sorted(line) for line in lines(workdir)] == [
+        ['epoch', 'examples', 'learning_rate', 'seconds', 'step', 'train/accuracy', 'train/loss']
+    ] * 4
+    assert Checkpoints(workdir).members(9) == [4, 8]
+    assert Checkpoints(workdir).best() is None
+    assert evaluated == [([workdir], ('test',), workdir)]
+    for changes, message in (
+        ({}, 'evaluation.splits names validation, and rows has train, test'),
+        ({'evaluation__splits': ('test',), 'train__early_stopping': 2}, 'train.early_stopping goes by the validation'),
+        (
+            {'evaluation__splits': ('test',), 'schedule__name': 'plateau'},
+            'schedule.name=plateau goes by the validation',
+        ),
+    ):
+        with pytest.raises(UserError, match=message):
+            make_run('other', data=data, **changes)

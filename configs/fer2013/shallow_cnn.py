@@ -1,4 +1,4 @@
-"""Seed 002's shallow CNN on six classes of FER2013, faces aligned: ten cosine cycles, the last nine snapshots are kept."""
+"""Seed 002's shallow CNN on six classes of FER2013, aligned: ten cosine cycles, the last nine snapshots are kept."""
 
 from fer_jax.config import default_config
 

@@ -14,10 +14,12 @@ from fer_jax.errors import UserError
 
 
 @contextlib.contextmanager
-def written_aside(output: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Gives an empty directory beside `output` that takes its place when the context ends without an error.
+def written_aside(output: Path, *, overwrite: bool = False, keep: str = '') -> Iterator[Path]:
+    """Gives a directory beside `output` that takes its place when the context ends without an error.
 
-    What a killed run left aside is removed first. The old `output` stays until the new one is on the disk.
+    The directory is empty but for the entry called `keep`, work of an earlier run that was killed or failed: that
+    stays there until the context ends well, and goes then. All else that such a run left is removed first. The old
+    `output` stays until the new one is on the disk.
 
     Raises:
         UserError: if another process is writing the same output, or `output` is there and `overwrite` is not set.
@@ -25,25 +27,36 @@ def written_aside(output: Path, *, overwrite: bool = False) -> Iterator[Path]:
     output = output.resolve()
     aside = output.parent / f'.{output.name}.incomplete'
     replaced = output.parent / f'.{output.name}.replaced'
-    output.parent.mkdir(parents=True, exist_ok=True)
-    aside.mkdir(exist_ok=True)
+    made = _make_folders(aside)
     with _locked(aside, output):
         try:
             if replaced.exists() and not output.exists():  # killed between the two renames below
                 replaced.rename(output)
-            for left in (replaced, *aside.iterdir()):
-                _remove(left)
+            _remove(replaced)
+            _clear(aside, keep)
             yield aside
-            _flush(aside)
+            _flush(aside, keep)
             if output.exists() and any(output.iterdir()):
                 if not overwrite:
                     raise UserError(f'{output} is there already; choose another --output or give --overwrite')
                 output.rename(replaced)
+            if keep:
+                _remove(aside / keep)
             aside.rename(output)
             _remove(replaced)
         except BaseException:
-            _remove(aside)
+            _clear(aside, keep)
+            for folder in (aside, *made):
+                with contextlib.suppress(OSError):  # not empty
+                    folder.rmdir()
             raise
+
+
+def _make_folders(folder: Path) -> list[Path]:
+    """Makes it and those above it; returns those above that it made, innermost first."""
+    above = [parent for parent in folder.parents if not parent.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return above
 
 
 @contextlib.contextmanager
@@ -62,14 +75,22 @@ def _locked(aside: Path, output: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _flush(folder: Path) -> None:
-    for parent, _, names in os.walk(folder):
+def _flush(folder: Path, keep: str) -> None:
+    for parent, folders, names in os.walk(folder):
+        if parent == os.fspath(folder) and keep in folders:
+            folders.remove(keep)
         for path in (*(os.path.join(parent, name) for name in names), parent):
             descriptor = os.open(path, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+
+def _clear(folder: Path, keep: str) -> None:
+    for entry in folder.iterdir() if folder.exists() else ():
+        if entry.name != keep:
+            _remove(entry)
 
 
 def _remove(path: Path) -> None:

@@ -16,6 +16,8 @@ from fer_jax.errors import UserError
 # The canonical vocabulary: AffectNet's eight emotions in alphabetical order. A data set uses a subset, in this order.
 EMOTIONS = ('anger', 'contempt', 'disgust', 'fear', 'happiness', 'neutral', 'sadness', 'surprise')
 LABEL_EXTRAS = ('true_label', 'blend_emotion')  # entries of Split.extra that are indices of classes, -1 for none
+# The columns of FER+'s votes (Barsoum et al. 2016); after these come `unknown` and `NF`, no face.
+VOTED = ('neutral', 'happiness', 'surprise', 'sadness', 'anger', 'disgust', 'fear', 'contempt')
 SPLITS = ('train', 'validation', 'test')
 
 
@@ -24,11 +26,13 @@ class Split:
     """One split, in a fixed order.
 
     Attributes:
-        images: uint8 [N, H, W, C], C is 1 (grey) or 3 (RGB).
+        images: uint8 [N, H, W, C], C is 1 (grey) or 3 (RGB): an array, or what indexes like one and reads then
+            (`fer_jax.data.stored.StoredImages`, whose `select` and `join` read nothing).
         labels: int32 [N], indices into `Dataset.class_names`.
         ids: str [N], unique within the data set.
         pixel_hashes: str [N], equal exactly where the source images are equal pixel for pixel.
-        extra: further arrays of length N, such as `subject` (str) or, for synthetic faces, `intensity`.
+        extra: further arrays of length N, such as `subject` (str), `votes` (float [N, 10]), `targets` (float [N, K],
+            what training aims at in place of the label) or, for synthetic faces, `intensity`.
     """
 
     images: np.ndarray
@@ -43,7 +47,7 @@ class Split:
     def select(self, keep: np.ndarray) -> Split:
         """The examples where `keep` (bool [N] or indices) says so, in their order."""
         return Split(
-            self.images[keep],
+            self.images.select(keep) if hasattr(self.images, 'select') else self.images[keep],
             self.labels[keep],
             self.ids[keep],
             self.pixel_hashes[keep],
@@ -86,24 +90,144 @@ def class_counts(labels: np.ndarray, class_names: Sequence[str]) -> dict[str, in
     return {name: int(count) for name, count in zip(class_names, counts, strict=True)}
 
 
+def examples_checksum(splits: Mapping[str, Split], class_names: Sequence[str]) -> str:
+    """SHA-256 over split, id, class name and pixel hash of every example, in order."""
+    digest = hashlib.sha256()
+    for name, split in splits.items():
+        for identity, label, pixels in zip(split.ids, split.labels, split.pixel_hashes, strict=True):
+            digest.update(f'{name}\t{identity}\t{class_names[label]}\t{pixels}\n'.encode())
+    return digest.hexdigest()
+
+
 def drop_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
     """Removes classes from every split alike; the remaining ones keep their order and get new indices.
 
     Raises:
         UserError: if a name is not a class of the data set, or fewer than two classes would remain.
     """
+    if not names:
+        return dataset
     for name in names:
-        if name not in dataset.class_names:
-            close = difflib.get_close_matches(name, dataset.class_names, 1)
-            hint = f'; did you mean {close[0]!r}?' if close else '.'
-            raise UserError(f'{dataset.name} has no class {name!r}{hint} Its classes: {", ".join(dataset.class_names)}')
+        _check_class(dataset, name)
     kept = [name for name in dataset.class_names if name not in names]
     if len(kept) < 2:
         raise UserError(f'dropping {", ".join(names)} leaves fewer than two classes')
-    new_index = np.array([kept.index(name) if name in kept else -1 for name in dataset.class_names], np.int32)
+    return _with_classes(dataset, [kept.index(name) if name in kept else -1 for name in dataset.class_names], kept)
+
+
+def rename_classes(dataset: Dataset, renames: Sequence[str]) -> Dataset:
+    """Gives classes other names, in every split alike; classes that then have one name are one class.
+
+    Names of the canonical vocabulary stand in its order, others after them.
+
+    Args:
+        renames: `OLD=NEW`, all at once: `a=b, b=a` swaps two.
+
+    Raises:
+        UserError: if one is not of that form, OLD is not a class or is named twice, or one class would remain.
+    """
+    mapping = read_renames(renames)
+    if not mapping:
+        return dataset
+    for old in mapping:
+        _check_class(dataset, old)
+    become = [mapping.get(name, name) for name in dataset.class_names]
+    names = sorted(dict.fromkeys(become), key=lambda name: (*EMOTIONS, name).index(name))
+    if len(names) < 2:
+        raise UserError(f'config.data.rename={",".join(renames)} leaves fewer than two classes')
+    return _with_classes(dataset, [names.index(name) for name in become], names)
+
+
+def read_renames(renames: Sequence[str]) -> dict[str, str]:
+    """`OLD=NEW` entries as a dict.
+
+    Raises:
+        UserError: if one is not of that form, or OLD is named twice.
+    """
+    mapping = {}
+    for entry in renames:
+        old, new = (part.strip() for part in entry.partition('=')[::2])
+        if not old or not new:
+            raise UserError(f'config.data.rename has {entry!r}; OLD=NEW is wanted, such as contempt=disgust')
+        if old in mapping:
+            raise UserError(f'config.data.rename names {old!r} twice')
+        mapping[old] = new
+    return mapping
+
+
+def limit_classes(dataset: Dataset, limits: Sequence[str], seed: int) -> Dataset:
+    """Thins classes of the training split; evaluation splits stay whole.
+
+    Which images stay is a pure function of seed and ids: those whose SHA-256 of both is smallest. So a lower limit
+    keeps a part of what a higher one keeps, and images taken out for another reason move none of the others.
+
+    Args:
+        limits: `CLASS=N`: at most N training images of that class.
+
+    Raises:
+        UserError: if one is not of that form, or names no class.
+    """
+    train = dataset.splits['train']
+    keep = np.ones(len(train), bool)
+    for entry in limits:
+        name, count = (part.strip() for part in entry.partition('=')[::2])
+        if not name or not count.isdecimal() or not int(count):
+            raise UserError(f'config.data.limit has {entry!r}; CLASS=N is wanted, such as happiness=30000')
+        _check_class(dataset, name)
+        members = np.flatnonzero(train.labels == dataset.class_names.index(name))
+        draws = [hashlib.sha256(f'{seed}\t{identity}'.encode()).digest() for identity in train.ids[members]]
+        keep[members[sorted(range(len(members)), key=draws.__getitem__)[int(count) :]]] = False
+    if keep.all():
+        return dataset
+    return dataclasses.replace(dataset, splits={**dataset.splits, 'train': train.select(keep)})
+
+
+def add_soft_targets(dataset: Dataset, drop: Sequence[str] = (), renames: Sequence[str] = ()) -> Dataset:
+    """Adds `targets` (float32 [N, K]) to the training split: each image's votes, shared over the classes in use.
+
+    Votes for `unknown`, for no face and for classes that are not in use are left out; those for merged classes are
+    summed. An image without a vote that counts aims at its label alone.
+
+    Args:
+        drop, renames: what `drop_classes` and `rename_classes` were given before, on which the votes follow.
+
+    Raises:
+        UserError: if the training split has no `votes`.
+    """
+    train = dataset.splits['train']
+    votes_NV = train.extra.get('votes')
+    if votes_NV is None or votes_NV.shape[1:] != (len(VOTED) + 2,):
+        raise UserError(
+            f'config.data.soft_labels needs the votes of annotators, which {dataset.name} does not have; FER+ has '
+            'them: python -m fer_jax.prepare --dataset=ferplus'
+        )
+    mapping = read_renames(renames)
+    shares_NK = np.zeros((len(train), len(dataset.class_names)), np.float32)
+    for column, emotion in enumerate(VOTED):
+        name = mapping.get(emotion, emotion)
+        if emotion not in drop and name in dataset.class_names:
+            shares_NK[:, dataset.class_names.index(name)] += votes_NV[:, column]
+    totals_N1 = shares_NK.sum(1, keepdims=True)
+    one_hot_NK = np.eye(len(dataset.class_names), dtype=np.float32)[train.labels]
+    targets_NK = np.where(totals_N1 > 0, shares_NK / np.maximum(totals_N1, 1e-9), one_hot_NK)
+    train = dataclasses.replace(train, extra={**train.extra, 'targets': targets_NK})
+    return dataclasses.replace(dataset, splits={**dataset.splits, 'train': train})
+
+
+def _check_class(dataset: Dataset, name: str) -> None:
+    if name not in dataset.class_names:
+        close = difflib.get_close_matches(name, dataset.class_names, 1)
+        hint = f'; did you mean {close[0]!r}?' if close else '.'
+        raise UserError(f'{dataset.name} has no class {name!r}{hint} Its classes: {", ".join(dataset.class_names)}')
+
+
+def _with_classes(dataset: Dataset, new_index: Sequence[int], class_names: Sequence[str]) -> Dataset:
+    """The examples whose class has a new index (not -1), under it."""
+    new_index = np.array(new_index, np.int32)
     splits = {}
     for split, examples in dataset.splits.items():
-        examples = examples.select(new_index[examples.labels] >= 0)
+        if (new_index < 0).any():
+            examples = examples.select(new_index[examples.labels] >= 0)
         # Further labels may name a class that is gone, or none: -1.
         further = {
             name: np.where(values < 0, -1, new_index[values]).astype(np.int32)
@@ -113,7 +237,7 @@ def drop_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
         splits[split] = dataclasses.replace(
             examples, labels=new_index[examples.labels], extra={**examples.extra, **further}
         )
-    return dataclasses.replace(dataset, class_names=tuple(kept), splits=splits)
+    return dataclasses.replace(dataset, class_names=tuple(class_names), splits=splits)
 
 
 def remove_training_twins(dataset: Dataset, which: str) -> Dataset:
@@ -128,8 +252,10 @@ def remove_training_twins(dataset: Dataset, which: str) -> Dataset:
     if which == 'none':
         return dataset
     train = dataset.splits['train']
-    others = [split.pixel_hashes for name, split in dataset.splits.items() if name != 'train']
-    keep = ~np.isin(train.pixel_hashes, np.concatenate(others))
+    keep = np.ones(len(train), bool)
+    for name, split in dataset.splits.items():
+        if name != 'train':
+            keep &= ~np.isin(train.pixel_hashes, split.pixel_hashes)
     if which == 'all':
         first = np.zeros(len(train), bool)
         first[np.unique(train.pixel_hashes, return_index=True)[1]] = True

@@ -1,18 +1,56 @@
-"""The resident feed: the whole split on the device as uint8, batches gathered there.
+"""Where training batches come from. The order is one for every feed; this module has the resident feed.
 
-Shape letters: N examples, H and W pixels, C channels, T steps of one dispatch, B images of a batch.
+Step N's batch is a pure function of the seed and N (`batch_indices`), and the order of an epoch one of the seed and the
+epoch. So the position in the data is the step that a checkpoint holds already: a resumed run asks for the batch
+of its next step, and gets the same one from any feed, on any number of processes.
+
+Shape letters: N examples, H and W pixels, C channels, T steps of one dispatch, B images of a batch, K classes.
 """
 
 from __future__ import annotations
 
 import functools
+import math
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol
 
 import flax.struct
 import jax
 import numpy as np
-from jaxtyping import Array, Int, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from fer_jax.data.dataset import Split
+from fer_jax.errors import UserError
+
+FEEDS = ('auto', 'resident', 'streaming')
+_SHARE = 3  # a set is resident if it takes at most one part in so many of the memory
+
+
+class Feed(Protocol):
+    """What a training step is fed from.
+
+    Attributes:
+        waited: seconds for which the device had nothing to do because a batch was not there yet; None where that
+            cannot be.
+    """
+
+    waited: float | None
+
+    def batches(self, step: int, count: int, is_idle: Callable[[], bool] = lambda: True) -> dict[str, Array]:
+        """The batches of `count` steps from `step` on, on the devices.
+
+        Args:
+            is_idle: says whether the device has done all that it was given.
+
+        Returns:
+            `images` uint8 [T, B, H, W, C], `labels` int32 [T, B] and, where the split has them, `targets` float32
+            [T, B, K], cut over the devices along B. T is the same in every call; what is beyond `count` is no batch.
+        """
+
+    def close(self) -> None:
+        """Ends what reads ahead."""
 
 
 @flax.struct.dataclass
@@ -20,21 +58,52 @@ class Resident:
     """A split on the device.
 
     Attributes:
-        images_NHWC: uint8.
-        labels_N: int32.
+        images: uint8 [N, H, W, C].
+        labels: int32 [N].
+        targets: float32 [N, K], what is aimed at in place of the labels, or None.
     """
 
-    images_NHWC: UInt8[Array, 'N H W C']
-    labels_N: Int[Array, N]
+    images: UInt8[Array, 'N H W C']
+    labels: Int[Array, N]
+    targets: Float[Array, 'N K'] | None = None
 
-    def batch(self, indices_B: Int[Array, B]) -> dict[str, Array]:
-        """The named examples: `images` uint8 [B, H, W, C] and `labels` int32 [B]."""
-        return {'images': self.images_NHWC[indices_B], 'labels': self.labels_N[indices_B]}
+    def batch(self, indices: Int[Array, '*any']) -> dict[str, Array]:
+        """The named examples: `images`, `labels` and, where there are some, `targets`, by the indices' own shape."""
+        there = {'images': self.images, 'labels': self.labels, 'targets': self.targets}
+        return {name: array[indices] for name, array in there.items() if array is not None}
 
 
-def put_resident(split: Split, sharding: jax.sharding.Sharding | None = None) -> Resident:
-    """Moves a split to the device or devices, once for the whole run."""
-    return jax.device_put(Resident(split.images, split.labels), sharding)
+class ResidentFeed:
+    """The whole split on the devices as uint8, put there once; batches are gathered there."""
+
+    waited = None
+
+    def __init__(
+        self,
+        split: Split,
+        seed: int,
+        batch_size: int,
+        dispatch: int = 1,
+        *,
+        everywhere: jax.sharding.Sharding | None = None,
+        cut: jax.sharding.Sharding | None = None,
+    ):
+        """`dispatch` is T; `everywhere` places the split whole on every device, `cut` a batch along its axis 1."""
+        self._order = functools.partial(batch_indices, seed, num_examples=len(split), batch_size=batch_size)
+        self._shape, self._cut = (dispatch, batch_size), cut
+        self._resident = jax.device_put(
+            Resident(np.asarray(split.images), split.labels, split.extra.get('targets')), everywhere
+        )
+        self._gather = jax.jit(Resident.batch, out_shardings=cut)
+
+    def batches(self, step: int, count: int, is_idle: Callable[[], bool] = lambda: True) -> dict[str, Array]:
+        """See `Feed`."""
+        indices_TB = np.zeros(self._shape, np.int32)
+        indices_TB[:count] = self._order(step, count)
+        return self._gather(self._resident, jax.device_put(indices_TB, self._cut))
+
+    def close(self) -> None:
+        """See `Feed`."""
 
 
 def batch_indices(seed: int, step: int, steps: int, num_examples: int, batch_size: int) -> Int[np.ndarray, 'T B']:
@@ -50,6 +119,56 @@ def batch_indices(seed: int, step: int, steps: int, num_examples: int, batch_siz
         here = epochs == epoch
         indices[here] = _permutation(seed, int(epoch), num_examples)[offsets[here]]
     return indices.reshape(steps, batch_size)
+
+
+def choose_feed(wanted: str, num_bytes: int, device: jax.Device) -> tuple[str, str]:
+    """Decides how a training split of that many bytes (as uint8, at its final size) is fed.
+
+    `auto` takes `resident` where the split is at most a third of the device's memory (what its allocator may use,
+    `memory_stats()['bytes_limit']`) and at most a third of what the host has free: all of it is decoded there
+    first, and where the device is the host's own processor there may be two copies. Else `streaming`.
+
+    Returns:
+        `resident` or `streaming`, and the sizes that speak for it, in words.
+
+    Raises:
+        UserError: if `wanted` is none of FEEDS.
+    """
+    if wanted not in FEEDS:
+        raise UserError(f'config.data.feed is {wanted!r}; it can be {", ".join(FEEDS)}')
+    memory = {'host': free_memory()}
+    limit = (device.memory_stats() or {}).get('bytes_limit')
+    if limit:
+        memory[device.platform] = limit
+    fits = num_bytes * _SHARE <= min(memory.values())
+    chosen = wanted if wanted != 'auto' else 'resident' if fits else 'streaming'
+    sizes = ' and '.join(f'{_words(size)} of {name}' for name, size in memory.items())
+    return chosen, f'{_words(num_bytes)} of images, {sizes} memory'
+
+
+def free_memory() -> int:
+    """Bytes that this process can still take: what the kernel, or the container's limit, leaves."""
+    try:
+        with open('/proc/meminfo') as file:
+            free = _fields(file)['MemAvailable:'] * 1024
+    except OSError:  # not Linux
+        free = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 2
+    try:
+        group = Path('/sys/fs/cgroup')
+        used, limit = (int((group / name).read_text()) for name in ('memory.current', 'memory.max'))
+        with open(group / 'memory.stat') as file:
+            return min(free, limit - used + _fields(file)['file'])  # cached files make room
+    except (OSError, ValueError, KeyError):  # no container, or one without a limit ('max')
+        return free
+
+
+def _fields(lines: Iterable[str]) -> dict[str, int]:
+    return {words[0]: int(words[1]) for words in map(str.split, lines)}
+
+
+def _words(size: float) -> str:
+    unit = min(3, int(math.log(max(size, 1), 1024)))
+    return f'{size / 1024**unit:.3g} {("B", "KiB", "MiB", "GiB")[unit]}'
 
 
 @functools.lru_cache(maxsize=4)

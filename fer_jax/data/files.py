@@ -8,11 +8,16 @@ import functools
 import hashlib
 import os
 import stat
+import sys
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
+from tqdm import tqdm
+
+from fer_jax.data.records import FilePicture
 from fer_jax.errors import UserError
 
 _JUNK = ('thumbs.db', 'ehthumbs.db', 'desktop.ini', '__macosx')
@@ -41,16 +46,44 @@ class Member:
         Raises:
             ValueError: if it has more than `limit` bytes, or cannot be read.
         """
-        if self.size > limit:
-            raise ValueError(f'{self.size:,} bytes, more than the {limit:,} allowed')
-        try:
-            with self.open() as file:
-                data = file.read(limit + 1)
-        except Exception as error:  # a damaged zip member raises zlib.error, BadZipFile, NotImplementedError and more
-            raise ValueError(f'unreadable: {str(error) or type(error).__name__}') from None
-        if len(data) > limit:
-            raise ValueError(f'more than the {limit:,} bytes allowed')
-        return data
+        return _read(self.open, self.size, limit)
+
+
+class PictureFiles:
+    """Reads picture files; zips stay open in between, since listing a large one takes a second. A context manager."""
+
+    def __init__(self):
+        self._zips: dict[Path, tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]] = {}
+
+    def __enter__(self) -> PictureFiles:
+        return self
+
+    def __exit__(self, *_) -> None:
+        for archive, _ in self._zips.values():
+            archive.close()
+        self._zips.clear()
+
+    def read(self, picture: FilePicture, limit: int) -> bytes:
+        """The content of the file.
+
+        Raises:
+            ValueError: if it has more than `limit` bytes, or cannot be read.
+        """
+        if not picture.member:
+            file = _file(picture.path, '')
+            return _read(file.open, file.size, limit)
+        if picture.path not in self._zips:
+            try:
+                archive = zipfile.ZipFile(picture.path)
+            except Exception as error:  # as in _open_zip
+                raise ValueError(f'unreadable: {_reason(error)}') from None
+            # Of two entries with one name the first counts.
+            self._zips[picture.path] = archive, {_name(info): info for info in reversed(archive.infolist())}
+        archive, infos = self._zips[picture.path]
+        info = infos.get(picture.member)
+        if info is None:
+            raise ValueError('unreadable: no longer in the zip')
+        return _read(functools.partial(archive.open, info), info.file_size, limit)
 
 
 @contextlib.contextmanager
@@ -74,9 +107,7 @@ def open_members(path: Path) -> Iterator[tuple[Member, ...]]:
     if magic[:2] == b'PK' or path.suffix.lower() == '.zip':
         with _open_zip(path) as archive:
             members = [
-                Member(
-                    printable(info.filename.replace('\\', '/')), info.file_size, functools.partial(archive.open, info)
-                )
+                Member(_name(info), info.file_size, functools.partial(archive.open, info))
                 for info in archive.infolist()
                 if not info.is_dir()
             ]
@@ -85,24 +116,60 @@ def open_members(path: Path) -> Iterator[tuple[Member, ...]]:
     yield (Member(printable(path.name), path.stat().st_size, functools.partial(path.open, 'rb'), path),)
 
 
-def fingerprint(path: Path, members: Iterable[Member]) -> tuple[str, int]:
-    """SHA-256 (hex) and size in bytes of a file; of a directory, over names and contents of `members`."""
+def fingerprint(path: Path, members: Sequence[Member]) -> tuple[str, int]:
+    """SHA-256 (hex) and size in bytes of a file; of a directory, over names and contents of `members`.
+
+    Shows a progress bar where it takes longer than two seconds.
+    """
     if not path.is_dir():
         with path.open('rb') as file:
             return hashlib.file_digest(file, 'sha256').hexdigest(), path.stat().st_size
     digest = hashlib.sha256()
-    for member in members:
-        content = b'not a regular file'
-        if member.size >= 0:
-            with member.open() as file:
-                content = hashlib.file_digest(file, 'sha256').digest()
-        digest.update(member.name.encode() + b'\0' + content)
+    bar = tqdm(total=len(members), desc='fingerprint', unit=' files', delay=2, leave=False, file=sys.stderr)
+    with bar, ThreadPoolExecutor() as threads:
+        for start in range(0, len(members), 1024):  # all at once could not be interrupted
+            block = members[start : start + 1024]
+            for member, content in zip(block, threads.map(_digest, block), strict=True):
+                digest.update(member.name.encode() + b'\0' + content)
+            bar.update(len(block))
     return digest.hexdigest(), sum(max(member.size, 0) for member in members)
 
 
 def printable(name: str | os.PathLike) -> str:
     """A file name that can be written as UTF-8; bytes that are none come out as backslash escapes."""
     return os.fspath(name).encode('utf-8', 'backslashreplace').decode()
+
+
+def _digest(member: Member) -> bytes:
+    if member.size < 0:
+        return b'not a regular file'
+    try:
+        with member.open() as file:
+            return hashlib.file_digest(file, 'sha256').digest()
+    except OSError:  # whoever reads it rejects it
+        return b'unreadable'
+
+
+def _read(opener: Callable[[], BinaryIO], size: int, limit: int) -> bytes:
+    if size > limit:
+        raise ValueError(f'{size:,} bytes, more than the {limit:,} allowed')
+    try:
+        with opener() as file:
+            data = file.read(limit + 1)
+    except Exception as error:  # a damaged zip member raises zlib.error, BadZipFile, NotImplementedError and more
+        raise ValueError(f'unreadable: {_reason(error)}') from None
+    if len(data) > limit:
+        raise ValueError(f'more than the {limit:,} bytes allowed')
+    return data
+
+
+def _reason(error: Exception) -> str:
+    """Without the path, which is that of one machine."""
+    return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    return printable(info.filename.replace('\\', '/'))
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:

@@ -10,7 +10,19 @@ import zlib
 import numpy as np
 from PIL import Image
 
-_FORMATS = ('JPEG', 'PNG', 'BMP', 'PPM', 'TIFF')
+MAX_PIXELS = 100_000_000
+
+_FORMATS = ('JPEG', 'PNG', 'BMP', 'PPM', 'TIFF', 'WEBP')
+_ORIENTATION = 0x0112  # the tag of EXIF, and how to undo its values
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _PNG = b'\x89PNG\r\n\x1a\n'
 _PNG_COLOURS = {1: 0, 3: 2}
 _PIXELS = {f'{value:0{width}d}': value for value in range(256) for width in (1, 2, 3)}
@@ -32,36 +44,86 @@ def parse_pixels(text: str, height: int, width: int) -> np.ndarray:
     return np.frombuffer(values, np.uint8).reshape(height, width, 1)
 
 
-def decode_grey(data: bytes, height: int, width: int) -> np.ndarray:
-    """A grey picture file to uint8 [height, width, 1]; colour files pass where red, green and blue are equal.
+def decode_picture(data: bytes) -> np.ndarray:
+    """A picture file to uint8 [H, W, C]: upright (EXIF), C is 1 where red, green and blue are equal everywhere, else 3.
 
-    The size is checked in the header, so that a decompression bomb is refused before it is decoded.
+    The format is told by content: JPEG, PNG, BMP, PPM, TIFF or WebP; of several frames the first. Transparent
+    pixels lie on white, as in a browser; 16 bits become 8 by rounding; colour profiles are not applied. More than
+    MAX_PIXELS in the header is refused before anything is decoded. Not for threads: it silences Pillow's warnings.
 
     Raises:
-        ValueError: on undecodable bytes, another size, colours, transparency or another depth.
+        ValueError: on damaged, truncated or oversized pictures, and on other formats and colour modes.
     """
+    return decode_unchanged(data)[0]
+
+
+def decode_unchanged(data: bytes) -> tuple[np.ndarray, bool]:
+    """As `decode_picture`, and whether the bytes are a JPEG from which `decode_stored` gives just these pixels."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-                if picture.size != (width, height):
-                    raise ValueError('{}x{} pixels instead of {}x{}'.format(*picture.size, width, height))
-                if picture.mode == 'L':
-                    return np.asarray(picture)[..., None]
-                if picture.mode not in ('1', 'P', 'LA', 'RGB', 'RGBA'):
-                    raise ValueError(f'colour mode {picture.mode} instead of grey')
-                pixels = np.asarray(picture.convert('RGBA'))
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise Image.DecompressionBombError
+                plain = picture.format in ('JPEG', 'MPO') and picture.mode in ('L', 'RGB')
+                picture.load()  # before EXIF is asked for: in PNG it can stand behind the pixels
+                turn = _turn(picture)
+                if turn is not None:
+                    picture = picture.transpose(turn)
+                return _eight_bits(picture), plain and turn is None
     except Image.UnidentifiedImageError:
-        raise ValueError('not a picture (JPEG, PNG, BMP, PPM, TIFF)') from None
-    except ValueError:
-        raise
+        raise ValueError('not a picture (JPEG, PNG, BMP, PPM, TIFF, WebP)') from None
+    except Image.DecompressionBombError:
+        raise ValueError(f'more than {MAX_PIXELS:,} pixels') from None
     except Exception as error:  # Pillow lets SyntaxError, struct.error, OSError and more through on damaged files
         raise ValueError(f'undecodable picture: {str(error) or type(error).__name__}') from None
-    if (pixels[..., 3] != 255).any():
-        raise ValueError('transparent pixels')
-    if (pixels[..., :1] != pixels[..., 1:3]).any():
-        raise ValueError('a colour picture instead of a grey one')
-    return np.ascontiguousarray(pixels[..., :1])
+
+
+def decode_stored(data: bytes) -> np.ndarray:
+    """A record's bytes (what `encode_png` wrote, or an upright 8-bit JPEG) to uint8 [H, W, C]; safe in threads.
+
+    Raises:
+        ValueError, OSError or zlib.error: on damaged bytes.
+    """
+    if data.startswith(_PNG):
+        width, height, _, colour = struct.unpack_from('>IIBB', data, 16)
+        return decode_png(data, (height, width, 3 if colour == _PNG_COLOURS[3] else 1))
+    with Image.open(io.BytesIO(data), formats=('JPEG',)) as picture:
+        return _without_equal_channels(np.asarray(picture))
+
+
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    try:
+        return _TURNS.get(picture.getexif().get(_ORIENTATION))
+    except Exception:  # cameras and editors write EXIF that nobody can read; the pixels are sound
+        return None
+
+
+def _eight_bits(picture: Image.Image) -> np.ndarray:
+    mode = picture.mode
+    if mode.startswith('I'):  # 16 bits, in 16 or 32
+        values = np.asarray(picture).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError('grey values beyond 16 bits')
+        return ((values * 255 + 32767) // 65535).astype(np.uint8)[..., None]
+    if mode in ('1', 'P', 'PA', 'LA', 'RGBA', 'RGBa') or 'transparency' in picture.info:
+        white = Image.new('RGBA', picture.size, 'white')
+        picture = Image.alpha_composite(white, picture.convert('RGBA')).convert('RGB')
+    elif mode in ('CMYK', 'YCbCr', 'RGBX', 'HSV'):
+        picture = picture.convert('RGB')
+    elif mode not in ('L', 'RGB'):
+        raise ValueError(f'colour mode {mode}')
+    return _without_equal_channels(np.asarray(picture))
+
+
+def _without_equal_channels(pixels: np.ndarray) -> np.ndarray:
+    """uint8 [H, W] or [H, W, 3] to [H, W, 1], or to [H, W, 3] where there is colour."""
+    if pixels.ndim == 2:
+        return pixels[..., None]
+    red, green, blue = (pixels[..., channel] for channel in range(3))
+    if np.array_equal(red, green) and np.array_equal(green, blue):
+        return np.ascontiguousarray(red)[..., None]
+    return pixels
 
 
 def encode_png(image: np.ndarray) -> bytes:

@@ -6,14 +6,18 @@ Shape letters: N images, H and W pixels, S side of the window, C channels, V vie
 from __future__ import annotations
 
 import dataclasses
+import math
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
-from PIL import Image
+from tqdm import tqdm
 
 from fer_jax.errors import UserError
+
+_TOGETHER = 2**24  # pixel values counted at a time
 
 VIEWS = {'none': 1, 'flip': 2, 'five_crop': 5, 'ten_crop': 10}
 
@@ -88,23 +92,21 @@ def views(images_NHWC: Shaped[Array, 'N H W C'], tta: str, how: Preprocessing) -
     return jnp.stack([normalize(cut, how) for cut in windows])
 
 
-def fit_images(images_NHWC: np.ndarray, size: int, channels: int) -> np.ndarray:
-    """Stored images (uint8) at another side (Lanczos, as PIL) and number of channels; 0 keeps each."""
-    n, height, width, stored = images_NHWC.shape
-    size, channels = size or height, channels or stored
-    if channels not in (1, 3):
-        raise UserError(f'config.data.channels is {channels}; it can be 1 (grey) or 3 (RGB)')
-    if channels == 1 and stored == 3:
-        weights = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as PIL's mode L
-        images_NHWC = np.rint(images_NHWC @ weights)[..., None].astype(np.uint8)
-    elif channels == 3 and stored == 1:
-        images_NHWC = np.repeat(images_NHWC, 3, -1)
-    if (height, width) == (size, size):
-        return images_NHWC
-    resized = np.empty((n, size, size, channels), np.uint8)
-    for index, image in enumerate(images_NHWC):
-        pixels = image[..., 0] if channels == 1 else image
-        resized[index] = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS)).reshape(
-            size, size, channels
-        )
-    return resized
+def pixel_figures(images_NHWC: np.ndarray, progress: str = '') -> tuple[float, float]:
+    """Mean and standard deviation of all pixel values, to four digits, read in parts and counted exactly.
+
+    Args:
+        images_NHWC: uint8, an array or what reads when it is indexed.
+        progress: words for a progress bar.
+    """
+    counts_256 = np.zeros(256, np.int64)
+    together = max(1, _TOGETHER // int(np.prod(images_NHWC.shape[1:])))
+    with tqdm(total=len(images_NHWC), desc=progress, unit='image', disable=None if progress else True) as bar:
+        for start in range(0, len(images_NHWC), together):
+            part = images_NHWC[start : start + together]
+            counts_256 += np.bincount(part.ravel(), minlength=256)
+            bar.update(len(part))
+    counts = [int(count) for count in counts_256]
+    mean = Fraction(sum(value * count for value, count in enumerate(counts)), sum(counts))
+    variance = sum((value - mean) ** 2 * count for value, count in enumerate(counts)) / sum(counts)
+    return round(float(mean), 4), round(math.sqrt(variance), 4)

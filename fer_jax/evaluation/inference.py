@@ -5,6 +5,7 @@ Shape letters: M members, N images, K classes, V views of test-time augmentation
 
 from __future__ import annotations
 
+import concurrent.futures
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -60,18 +61,28 @@ def predict_split(
     """Runs `make_predict`'s function over a split; the last batch is padded to the full size and cut again.
 
     Args:
+        images_NHWC: an array, or what reads when it is indexed: the next batch is read while the device works.
         progress: words for a progress bar; None shows none.
     """
     n = len(images_NHWC)
     batch_size = min(batch_size, n)
     logits = []
+
+    def read(start):
+        batch = images_NHWC[start : start + batch_size]
+        padding = batch_size - len(batch)
+        return np.concatenate([batch, np.repeat(batch[-1:], padding, 0)]) if padding else batch
+
     bar = tqdm(total=n, desc=progress, unit='image', disable=progress is None, dynamic_ncols=True)
-    with bar:
+    with bar, concurrent.futures.ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(read, 0)
         for start in range(0, n, batch_size):
-            batch = images_NHWC[start : start + batch_size]
-            padding = batch_size - len(batch)
-            padded = np.concatenate([batch, np.repeat(batch[-1:], padding, 0)]) if padding else batch
-            # Kept on the device until the end, so that the next batch is sent while this one runs.
-            logits.append(predict(variables_M, padded))
-            bar.update(len(batch))
+            batch = coming.result()
+            if start + batch_size < n:
+                coming = reader.submit(read, start + batch_size)
+            # Kept on the device until the end, so that the next batch is sent while this one runs; but no more than
+            # that, or the device would fill with batches.
+            jax.block_until_ready(logits[-2:-1])
+            logits.append(predict(variables_M, batch))
+            bar.update(min(batch_size, n - start))
         return np.concatenate([np.asarray(part, np.float32) for part in logits], 1)[:, :n]

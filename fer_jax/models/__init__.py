@@ -8,13 +8,20 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from fer_jax.errors import UserError
+from fer_jax.models.affectnet import AffectNetCNN, BaselineCNN
 from fer_jax.models.cnn import ShallowCNN, WiderCNN
-from fer_jax.models.resnet import ResNet34
+from fer_jax.models.resnet import ResNet18, ResNet34
+from fer_jax.models.vgg import VGG19, VGGPairs
 
 MODELS: dict[str, type[nn.Module]] = {
     'shallow_cnn': ShallowCNN,
     'wider_cnn': WiderCNN,
+    'resnet18': ResNet18,
     'resnet34': ResNet34,
+    'vgg19': VGG19,
+    'vgg_pairs': VGGPairs,
+    'affectnet_cnn': AffectNetCNN,
+    'baseline_cnn': BaselineCNN,
 }
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 

@@ -9,7 +9,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fer_jax.errors import UserError
+
 _AXES = ('NHWC', 'HWIO', 'NHWC')
+
+
+def check_side(model: nn.Module, images_BHWC: Array, least: int) -> None:
+    """Refuses images whose shorter side has fewer than `least` pixels: nothing would be left of them."""
+    side = min(images_BHWC.shape[1:3])
+    if side < least:
+        raise UserError(
+            f'{type(model).__name__} needs images of at least {least} pixels a side; it would see {side} '
+            '(config.data.size and config.data.crop set that)'
+        )
 
 
 def max_pool_2x2(x_BHWC: Float[Array, 'B H W C']) -> Float[Array, 'B H//2 W//2 C']:
@@ -29,6 +41,7 @@ class ConvMaxPool(nn.Module):
     times the channels gives the four pixels that the pool compares, and the pool needs no shuffling. The result is
     the same. On 2 cores (batch 128, float32, four interleaved rounds) the shallow network's training step ran at 1,176
     images/s at best, median 632, against 768 and 441; the wider one's, all in blocks, at 266 against 286.
+    With 3x3 kernels the baseline's step (32 images of 224 pixels) took .46 s of CPU time against .60.
 
     Attributes:
         features: O.
@@ -55,8 +68,13 @@ class ConvMaxPool(nn.Module):
         if not blocked or h % 2 or w % 2:
             out = jax.lax.conv_general_dilated(x_BHWI, kernel, (1, 1), 'SAME', dimension_numbers=_AXES)
             return max_pool_2x2(out) + bias
+        odd = self.kernel_size // 2 % 2
+        pad = (self.kernel_size // 2 - odd) // 2
+        # Where the kernel reaches an odd number of pixels, a border of one pixel lets its reach begin with a block:
+        # else the kernel for blocks of a 3x3 one is 3x3 instead of 2x2, and the work 2.25 times as much.
+        x_BHWI = jnp.pad(x_BHWI, ((0, 0), (odd, odd), (odd, odd), (0, 0)))
         out = jax.lax.conv_general_dilated(
-            blocks_2x2(x_BHWI), block_kernel(kernel), (1, 1), 'SAME', dimension_numbers=_AXES
+            blocks_2x2(x_BHWI), block_kernel(kernel), (1, 1), [(pad, pad)] * 2, dimension_numbers=_AXES
         )
         first, second, third, fourth = jnp.split(out, 4, -1)
         return jnp.maximum(jnp.maximum(first, second), jnp.maximum(third, fourth)) + bias
@@ -69,15 +87,13 @@ def blocks_2x2(x_BHWC: Float[Array, 'B H W C']) -> Float[Array, 'B H//2 W//2 4*C
 
 
 def block_kernel(kernel_KKIO: Float[Array, 'K K I O']) -> Float[Array, 'L L 4*I 4*O']:
-    """The kernel that does on `blocks_2x2` what the given one (odd side, zero padding) does on pixels.
+    """The kernel that does on `blocks_2x2` what the given one (odd side) does on pixels, and for four pixels at once.
 
-    The pixel in row y of output block Y reads input rows 2 Y + y + k - K // 2; in blocks of two these begin
-    at Y - q with q = ceil((K // 2) / 2), so the kernel is shifted by y + 2 q - K // 2 within L blocks.
+    The pixels in rows 2 Y and 2 Y + 1 together read K + 1 rows, which are L = (K + 1) / 2 blocks where the first
+    of them is even; the kernel of the pixel in row y of its block is shifted by y within these.
     """
     side, _, i, o = kernel_KKIO.shape
-    start = side // 2 % 2
-    length = -(-(side + 1 + start) // 2)
-    before = lambda offset: (start + offset, 2 * length - side - start - offset)
-    shifted = jnp.stack([jnp.pad(kernel_KKIO, (before(y), before(x), (0, 0), (0, 0))) for y in (0, 1) for x in (0, 1)])
-    shifted = shifted.reshape(4, length, 2, length, 2, i, o)
+    length = (side + 1) // 2
+    shifted = [jnp.pad(kernel_KKIO, ((y, 1 - y), (x, 1 - x), (0, 0), (0, 0))) for y in (0, 1) for x in (0, 1)]
+    shifted = jnp.stack(shifted).reshape(4, length, 2, length, 2, i, o)
     return shifted.transpose(1, 3, 2, 4, 5, 0, 6).reshape(length, length, 4 * i, 4 * o)

@@ -105,20 +105,24 @@ def train_step(
     Args:
         task: static.
         state: before the step.
-        batch: `images` uint8 [B, H, W, C], `labels` int32 [B].
+        batch: `images` uint8 [B, H, W, C], `labels` int32 [B], and perhaps `targets` float32 [B, K], probabilities
+            of the classes that the loss takes in place of the labels.
         key: the step's own.
 
     Returns:
-        The state after it, and `loss` (mean over the batch) and `correct` (how many the network had right under
-        its augmented view; with mixup or cutmix, by the larger share's label).
+        The state after it, and `loss` (mean over the batch) and `correct` (for how many the network had the label
+        right under its augmented view; with mixup or cutmix, the label of the larger share).
     """
     augment_key, mix_key, dropout_key = jax.random.split(key, 3)
     num_classes = task.model.num_classes
     images = augment(augment_key, batch['images'], task.augmentation, task.preprocessing.crop)
     images_BHWC = normalize(images, task.preprocessing)
-    targets_BK = jax.nn.one_hot(batch['labels'], num_classes)
+    labels_BK = jax.nn.one_hot(batch['labels'], num_classes)
+    targets_BK = batch.get('targets', labels_BK)
     if task.mixup or task.cutmix:
-        images_BHWC, targets_BK = mix(mix_key, images_BHWC, targets_BK, task.mixup, task.cutmix)
+        images_BHWC, (labels_BK, targets_BK) = mix(
+            mix_key, images_BHWC, (labels_BK, targets_BK), task.mixup, task.cutmix
+        )
     # A weight belongs to a class's term, so that a mixed image weighs its two labels each by their own.
     weighted_BK = optax.smooth_labels(targets_BK, task.label_smoothing) * jnp.asarray(task.class_weights or 1.0)
 
@@ -134,7 +138,7 @@ def train_step(
         return loss, (logits_BK, updates)
 
     (loss, (logits_BK, updates)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.variables['params'])
-    correct = jnp.sum(logits_BK.argmax(-1) == targets_BK.argmax(-1))
+    correct = jnp.sum(logits_BK.argmax(-1) == labels_BK.argmax(-1))
     return _update(task, state, gradients, updates, loss), {'loss': loss, 'correct': correct}
 
 
@@ -168,14 +172,14 @@ def _update(task: Task, state: State, gradients, collections, loss) -> State:
 def mix(
     key: Key[Array, ''],
     images_BHWC: Float[Array, 'B H W C'],
-    targets_BK: Float[Array, 'B K'],
+    targets_BK: Float[Array, 'B K'] | tuple[Float[Array, 'B K'], ...],
     mixup: float,
     cutmix: float,
-) -> tuple[Array, Array]:
+) -> tuple[Array, Any]:
     """Mixup (Zhang et al. 2018) or cutmix (Yun et al. 2019) of each image with one partner; a coin decides if both.
 
-    The partner is the mirrored position in the batch, which is in random order already. Targets mix
-    by the share of the image that each label really has.
+    The partner is the mirrored position in the batch, which is in random order already. Targets (one array, or
+    several) mix by the share of the image that each label really has.
     """
     share_key, coin_key, box_key = jax.random.split(key, 3)
     use_cutmix = jax.random.bernoulli(coin_key) if mixup and cutmix else jnp.asarray(bool(cutmix))
@@ -189,4 +193,4 @@ def mix(
     share = jnp.where(use_cutmix, 1 - inside.mean(), share)
     pixel_share = jnp.where(use_cutmix, 1.0 - inside, share)
     blend = lambda values, share: share * values + (1 - share) * values[::-1]
-    return blend(images_BHWC, pixel_share), blend(targets_BK, share)
+    return blend(images_BHWC, pixel_share), jax.tree.map(lambda targets: blend(targets, share), targets_BK)

@@ -67,15 +67,18 @@ class Hooks:
         advance: `(state, step, count) -> (state, sums)`: `count` steps in one program; on the device, the sums of
             `loss` (per step) and `correct` (examples), and `worst` [2], the longest row of non-finite
             steps so far and its last step.
-        evaluate: `(state) -> metrics`, at least `validation/accuracy` and `validation/loss`.
+        evaluate: `(state) -> metrics`, at least `validation/accuracy` and `validation/loss`; None where there is
+            nothing to choose by.
         after_evaluation: `(state, metrics) -> state`, such as lowering the learning rate.
         learning_rate: `(state, step) -> float` that step used, for the record.
+        waited: seconds that the device has stood idle for want of data so far; None where it never does.
     """
 
     advance: Callable[[Any, int, int], tuple[Any, dict[str, jax.Array]]]
-    evaluate: Callable[[Any], dict[str, float]]
+    evaluate: Callable[[Any], dict[str, float]] | None
     after_evaluation: Callable[[Any, dict[str, float]], Any]
     learning_rate: Callable[[Any, int], float]
+    waited: Callable[[], float | None] = lambda: None
 
 
 class Stopped(Exception):
@@ -128,6 +131,8 @@ class _Run:
         self.best, self.waited = -np.inf, 0
         self.unread: list[dict[str, jax.Array]] = []
         self.late_entry: dict[str, float] | None = None
+        self.stepping = 0.0  # seconds of steps since the last log point, and how long data had been waited for by then
+        self.data_waits = hooks.waited()
 
     def resume(self, state: Any) -> Any:
         restored = self.checkpoints.restore_latest(*state.split())
@@ -142,6 +147,7 @@ class _Run:
         options = self.options
         clock = time.perf_counter() - self.seconds
         while self.step < options.total_steps and not self._early_stop():
+            started = time.perf_counter()
             count = options.count_from(self.step)
             state, sums = self.hooks.advance(state, self.step, count)
             self._write_late(record, bar)
@@ -150,6 +156,9 @@ class _Run:
             self.step += count
             self.seconds = time.perf_counter() - clock
             bar.update(count)
+            if self._is_evaluated():
+                self._read_sums()
+            self.stepping += time.perf_counter() - started
             state, metrics = self._evaluate(state, bar)
             if metrics or options.at(options.log_every, self.step):
                 self.late_entry = self._entry(state) | metrics
@@ -163,10 +172,12 @@ class _Run:
         self._write_late(record, bar)
         return state
 
+    def _is_evaluated(self) -> bool:
+        return self.hooks.evaluate is not None and self.options.at(self.options.evaluate_every, self.step)
+
     def _evaluate(self, state: Any, bar: tqdm) -> tuple[Any, dict[str, float]]:
-        if not self.options.at(self.options.evaluate_every, self.step):
+        if not self._is_evaluated():
             return state, {}
-        self._read_sums()
         metrics = self.hooks.evaluate(state)
         accuracy = metrics['validation/accuracy']
         self.best, self.waited = (accuracy, 0) if accuracy > self.best else (self.best, self.waited + 1)
@@ -185,7 +196,14 @@ class _Run:
             'examples': self.step * self.options.examples_per_step,
             'learning_rate': self.hooks.learning_rate(state, self.step - 1),
             'seconds': round(self.seconds, 3),
+            **self._wait_share(),
         }
+
+    def _wait_share(self) -> dict[str, float]:
+        """The share of the time of the steps since the last log point in which the device had no data to work on."""
+        waited, before, stepping = self.hooks.waited(), self.data_waits, self.stepping
+        self.data_waits, self.stepping = waited, 0.0
+        return {} if waited is None else {'train/wait_share': round((waited - before) / stepping, 4)}
 
     def _write_late(self, record: Record, bar: tqdm) -> None:
         """Writes the last log point; called when the next dispatch is under way, so that the device never waits."""
@@ -196,7 +214,9 @@ class _Run:
         accuracy = self.sums['correct'] / (self.sum_steps * self.options.examples_per_step)
         means = {'train/loss': loss if np.isfinite(loss) else None, 'train/accuracy': accuracy}
         record.write(self.late_entry | means)
-        bar.set_description(f'loss {loss:.3f}', refresh=False)
+        idle = self.late_entry.get('train/wait_share', 0.0)
+        words = f', waits for data {idle:.0%}' if idle > 0.05 else ''
+        bar.set_description(f'loss {loss:.3f}{words}', refresh=False)
         self.late_entry, self.sums, self.sum_steps = None, {}, 0
 
     def _read_sums(self) -> None:

@@ -56,6 +56,38 @@ def test_what_a_killed_run_left_is_removed_or_put_back(tmp_path):
     assert listing(tmp_path / 'out') == ['old']
 
 
+def test_kept_work_survives_errors_and_kills_and_goes_in_the_end(tmp_path):
+    output = tmp_path / 'a' / 'out'
+    with pytest.raises(KeyboardInterrupt), written_aside(output, keep='work') as aside:
+        (aside / 'work').mkdir()
+        (aside / 'work' / '1').write_text('1')
+        (aside / 'half').write_text('half')
+        raise KeyboardInterrupt
+    assert listing(aside) == ['work']
+    (aside / 'half').write_text('of a killed run')
+    with written_aside(output, keep='work') as again:
+        assert again == aside and listing(aside) == ['work'] and listing(aside / 'work') == ['1']
+        (aside / 'done').write_text('done')
+    assert listing(output) == ['done'] and listing(tmp_path / 'a') == ['out']
+    with pytest.raises(RuntimeError), written_aside(output, keep='work', overwrite=True) as aside:
+        (aside / 'other work').write_text('1')
+        raise RuntimeError
+    assert listing(tmp_path / 'a') == ['out'] and listing(output) == ['done']
+
+
+def test_work_of_another_kind_is_removed(tmp_path):
+    (tmp_path / '.out.incomplete' / 'old work').mkdir(parents=True)
+    with written_aside(tmp_path / 'out', keep='new work') as aside:
+        assert listing(aside) == []
+
+
+def test_an_error_takes_the_folders_it_made_and_no_others(tmp_path):
+    (tmp_path / 'mine').mkdir()
+    with pytest.raises(RuntimeError), written_aside(tmp_path / 'mine' / 'a' / 'b' / 'out'):
+        raise RuntimeError
+    assert listing(tmp_path / 'mine') == []
+
+
 def test_two_writers_of_one_output_do_not_meet(tmp_path):
     with written_aside(tmp_path / 'out') as aside:
         (aside / 'x').write_text('1')

@@ -1,8 +1,14 @@
+import dataclasses
+import os
+
 import jax
 import numpy as np
 import pytest
 
-from fer_jax.data.feed import batch_indices, put_resident
+from fer_jax.data import feed
+from fer_jax.data.feed import ResidentFeed, batch_indices, choose_feed, free_memory
+from fer_jax.errors import UserError
+from fer_jax.training.mesh import make_placement
 
 
 @pytest.mark.parametrize(('num_examples', 'batch_size'), [(12, 4), (13, 5), (7, 7), (5, 12), (1, 3)])
@@ -32,10 +38,64 @@ def test_the_order_is_the_published_one():
     np.testing.assert_array_equal(batch_indices(3, 2, 2, 6, 3).ravel(), expected)
 
 
-def test_a_resident_split_gathers_images_with_their_labels(dataset):
+def test_a_resident_split_gathers_images_with_their_labels_and_targets(dataset):
     split = dataset.splits['train']
-    resident = put_resident(split, jax.sharding.SingleDeviceSharding(jax.devices()[2]))
-    batch = resident.batch(np.array([3, 0, 3]))
-    assert batch['images'].devices() == {jax.devices()[2]}
-    np.testing.assert_array_equal(batch['images'], split.images[[3, 0, 3]])
-    np.testing.assert_array_equal(batch['labels'], split.labels[[3, 0, 3]])
+    targets = np.random.default_rng(0).random((len(split), 3)).astype(np.float32)
+    split = dataclasses.replace(split, extra={'targets': targets, 'subject': np.full(len(split), 'S')})
+    placement = make_placement(8, jax.devices()[:2])
+    resident = ResidentFeed(split, 7, 8, 3, everywhere=placement.replicated, cut=placement.split(1))
+    batches = resident.batches(4, 2)
+    assert batches.keys() == {'images', 'labels', 'targets'}
+    assert {shard.data.shape for shard in batches['images'].addressable_shards} == {(3, 4, 12, 12, 1)}
+    assert {shard.device for shard in batches['labels'].addressable_shards} == set(jax.devices()[:2])
+    for place, indices in enumerate(batch_indices(7, 4, 2, len(split), 8)):
+        np.testing.assert_array_equal(batches['images'][place], split.images[indices])
+        np.testing.assert_array_equal(batches['labels'][place], split.labels[indices])
+        np.testing.assert_array_equal(batches['targets'][place], targets[indices])
+    assert resident.waited is None
+
+
+def test_without_targets_a_batch_has_none(dataset):
+    batches = ResidentFeed(dataset.splits['train'], 0, 4).batches(0, 1)
+    assert batches.keys() == {'images', 'labels'}
+    assert batches['images'].shape == (1, 4, 12, 12, 1)
+
+
+class Device:
+    platform = 'gpu'
+
+    def __init__(self, limit):
+        self.limit = limit
+
+    def memory_stats(self):
+        return self.limit and {'bytes_limit': self.limit, 'bytes_in_use': 5}
+
+
+@pytest.mark.parametrize(
+    ('num_bytes', 'limit', 'free', 'expected'),
+    [
+        (1000, 3000, 3000, 'resident'),
+        (1001, 3000, 9000, 'streaming'),
+        (1001, 9000, 3000, 'streaming'),
+        (1000, None, 3000, 'resident'),
+        (1001, None, 3000, 'streaming'),
+    ],
+)
+def test_auto_is_resident_up_to_a_third_of_either_memory(monkeypatch, num_bytes, limit, free, expected):
+    monkeypatch.setattr(feed, 'free_memory', lambda: free)
+    assert choose_feed('auto', num_bytes, Device(limit))[0] == expected
+    for wanted in ('resident', 'streaming'):
+        assert choose_feed(wanted, num_bytes, Device(limit))[0] == wanted
+    with pytest.raises(UserError, match="feed is 'lazy'; it can be auto, resident, streaming"):
+        choose_feed('lazy', num_bytes, Device(limit))
+
+
+def test_the_choice_names_the_sizes(monkeypatch):
+    monkeypatch.setattr(feed, 'free_memory', lambda: 3 * 1024**3)
+    words = choose_feed('auto', 66_145_536, Device(1.5 * 1024**4))[1]
+    assert words == '63.1 MiB of images, 3 GiB of host and 1.54e+03 GiB of gpu memory'
+
+
+def test_free_memory_is_some_of_the_machines():
+    whole = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    assert whole / 1000 < free_memory() <= whole

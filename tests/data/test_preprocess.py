@@ -1,9 +1,8 @@
 import jax
 import numpy as np
 import pytest
-from PIL import Image
 
-from fer_jax.data.preprocess import VIEWS, Preprocessing, fit_images, normalize, views
+from fer_jax.data.preprocess import VIEWS, Preprocessing, normalize, pixel_figures, views
 from fer_jax.errors import UserError
 
 
@@ -82,33 +81,14 @@ def test_an_images_own_normalisation_forgets_brightness_and_contrast():
     np.testing.assert_allclose(normalize(0.5 * images + 30, how), normalize(images, how), atol=1e-5)
 
 
-def test_grey_is_pils_grey_and_rgb_repeats_grey():
-    colour = random_images(2, 9, 3)
-    grey = fit_images(colour, 0, 1)
-    pil = np.stack([np.asarray(Image.fromarray(image).convert('L')) for image in colour])
-    assert np.abs(grey[..., 0].astype(int) - pil).max() <= 1
-    assert grey.dtype == np.uint8
-    np.testing.assert_array_equal(fit_images(grey, 0, 3), np.repeat(grey, 3, -1))
-    np.testing.assert_array_equal(fit_images(np.full((1, 2, 2, 3), 255, np.uint8), 0, 1), 255)
-
-
-@pytest.mark.parametrize('channels', [1, 3])
-@pytest.mark.parametrize('size', [7, 31])
-def test_resizing_is_pils_lanczos(size, channels):
-    images = random_images(2, 12, channels)
-    mode = (lambda image: image[..., 0]) if channels == 1 else (lambda image: image)
-    expected = [Image.fromarray(mode(image)).resize((size, size), Image.Resampling.LANCZOS) for image in images]
-    expected = np.stack([np.asarray(image).reshape(size, size, channels) for image in expected])
-    np.testing.assert_array_equal(fit_images(images, size, channels), expected)
-
-
-def test_zero_keeps_side_and_channels():
-    images = random_images(2, 9, 3)
-    np.testing.assert_array_equal(fit_images(images, 0, 0), images)
-
-
-def test_oblong_images_become_square():
-    assert fit_images(np.zeros((1, 20, 10, 1), np.uint8), 12, 1).shape == (1, 12, 12, 1)
+def test_the_figures_are_numpys_in_however_many_parts(monkeypatch):
+    images = random_images(50, 9, 3)
+    images[::7] = 255
+    expected = (round(images.mean(dtype=np.float64), 4), round(images.std(dtype=np.float64), 4))
+    assert pixel_figures(images) == expected
+    monkeypatch.setattr('fer_jax.data.preprocess._TOGETHER', 7 * 9 * 9 * 3)
+    assert pixel_figures(images) == expected
+    assert pixel_figures(np.array([[[[0], [255]]]], np.uint8)) == (127.5, 127.5)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +97,6 @@ def test_oblong_images_become_square():
         (lambda: Preprocessing(12, 1, normalize='both'), 'normalize'),
         (lambda: Preprocessing(12, 1, crop=13), 'crop is 13'),
         (lambda: Preprocessing(12, 1, crop=-1), 'crop is -1'),
-        (lambda: fit_images(random_images(), 0, 2), 'channels is 2'),
         (lambda: views(random_images(), 'flop', plain()), 'flop'),
     ],
 )

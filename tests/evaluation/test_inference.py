@@ -1,3 +1,6 @@
+import threading
+import time
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -5,6 +8,7 @@ import numpy as np
 import pytest
 
 from fer_jax.data.preprocess import Preprocessing, views
+from fer_jax.errors import UserError
 from fer_jax.evaluation.inference import make_predict, predict_split, stack_members
 
 HOW = Preprocessing(8, 1, crop=6, mean=100.0, deviation=50.0)
@@ -97,3 +101,41 @@ def test_views_that_are_sure_of_different_classes_stay_finite():
     logits = make_predict(Linear(), HOW, 'flip')(stack_members([sure]), image)
     assert np.isfinite(logits).all()
     np.testing.assert_allclose(softmax(np.asarray(logits))[0, 0], [0.5, 0.25, 0.25], atol=1e-6)
+
+
+class Lazy:
+    """Images that are read in a thread when they are indexed; what was read, and what was done before, is noted."""
+
+    def __init__(self, images, events):
+        self.images, self.shape, self.events = images, images.shape, events
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, key):
+        self.events.append(('read', key.start, threading.current_thread() is threading.main_thread()))
+        return self.images[key]
+
+
+def test_images_that_are_read_when_indexed_are_read_ahead_of_the_device(members, images):
+    predict, stacked, events = make_predict(Linear(), HOW), stack_members(members), []
+    expected = predict_split(predict, stacked, images, 4)
+
+    def slow(variables, batch):
+        time.sleep(0.1)
+        events.append(('predict', len([event for event in events if event[0] == 'predict'])))
+        return predict(variables, batch)
+
+    np.testing.assert_array_equal(predict_split(slow, stacked, Lazy(images, events), 4), expected)
+    reads = [event for event in events if event[0] == 'read']
+    assert reads == [('read', 0, False), ('read', 4, False), ('read', 8, False)]
+    assert [event[0] for event in events] == ['read', 'read', 'predict', 'read', 'predict', 'predict']
+
+
+def test_what_goes_wrong_in_reading_is_raised(members, images):
+    class Broken(Lazy):
+        def __getitem__(self, key):
+            raise UserError('data/x is damaged')
+
+    with pytest.raises(UserError, match='data/x is damaged'):
+        predict_split(make_predict(Linear(), HOW), stack_members(members), Broken(images, []), 4)

@@ -48,18 +48,24 @@ def start(task):
 
 
 def by_hand(state, batch, smoothing=0.0, weights=(1.0, 1.0, 1.0)):
-    """Loss and correct ones in float64."""
+    """Loss and correct ones in float64; `targets` of the batch stand in for its labels in the loss."""
     dense = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.variables['params']['Dense_0'])
     x = (batch['images'].reshape(6, -1) - 100.0) / 50.0
     logits = x @ dense['kernel'] + dense['bias']
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    targets = np.eye(3)[batch['labels']] * (1 - smoothing) + smoothing / 3
-    losses = -(targets * log_p).sum(-1) * np.array(weights)[batch['labels']]
+    targets = batch.get('targets', np.eye(3)[batch['labels']])
+    weighted = targets * np.array(weights) if smoothing == 0 else targets * (1 - smoothing) + smoothing / 3
+    losses = -(weighted * log_p).sum(-1)
     return losses.mean(), (logits.argmax(-1) == batch['labels']).sum()
 
 
+SOFT = np.array([[6, 3, 1], [0, 5, 5], [9, 1, 0], [0, 0, 1], [2, 2, 6], [4, 3, 3]], np.float32)
+
+
+@pytest.mark.parametrize('soft', [False, True])
 @pytest.mark.parametrize('options', [{}, {'smoothing': 0.2}, {'weights': (3.0, 0.5, 1.0)}])
-def test_loss_and_accuracy_are_those_worked_out_by_hand(batch, options):
+def test_loss_and_accuracy_are_those_worked_out_by_hand(batch, options, soft):
+    batch |= {'targets': SOFT / SOFT.sum(1, keepdims=True)} if soft else {}
     names = {'smoothing': 'label_smoothing', 'weights': 'class_weights'}
     task = make_task(**{names[key]: value for key, value in options.items()})
     state = start(task)
@@ -253,3 +259,20 @@ def test_mixed_losses_keep_the_share_of_each_label(batch):
     _, metrics = classify.train_step(task, state, batch, key)
     np.testing.assert_allclose(metrics['loss'], expected, rtol=1e-5)
     assert int(metrics['correct']) == int((logits.argmax(-1) == targets.argmax(-1)).sum())
+
+
+def test_soft_targets_mix_and_the_accuracy_stays_by_label(batch):
+    """Each target lies on the class after its label: whoever confuses the two counts other ones as correct."""
+    soft = np.eye(3, dtype=np.float32)[(batch['labels'] + 1) % 3] * 0.8 + 0.2 * np.eye(3, dtype=np.float32)[0]
+    task = make_task(mixup=1.0)
+    state, key = start(task), jax.random.key(5)
+    images = (batch['images'] - 100.0) / 50.0
+    one_hot = np.eye(3, dtype=np.float32)[batch['labels']]
+    mixed, (labels, targets) = classify.mix(jax.random.split(key, 3)[1], images, (one_hot, soft), 1.0, 0.0)
+    np.testing.assert_allclose(targets.sum(-1), 1, atol=1e-6)
+    logits = task.model.apply(state.variables, mixed)[0]
+    _, metrics = classify.train_step(task, state, batch | {'targets': soft}, key)
+    expected = -(targets * jax.nn.log_softmax(logits)).sum(-1).mean()
+    np.testing.assert_allclose(metrics['loss'], expected, rtol=1e-5)
+    right = logits.argmax(-1) == labels.argmax(-1)
+    assert int(metrics['correct']) == int(right.sum()) != int((logits.argmax(-1) == targets.argmax(-1)).sum())

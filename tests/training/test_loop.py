@@ -1,8 +1,11 @@
 """The loop with a toy in place of a network: a state that counts, metrics that are known."""
 
+import dataclasses
+import functools
 import json
 import os
 import signal
+import time
 
 import flax.struct
 import jax.numpy as jnp
@@ -206,3 +209,42 @@ def test_what_goes_wrong_in_writing_the_last_checkpoint_is_raised(tmp_path, monk
     monkeypatch.setattr('orbax.checkpoint.Checkpointer.save', full)
     with pytest.raises(OSError, match='No space left'):
         run(tmp_path, Script())
+
+
+def test_without_anything_to_choose_by_members_are_kept_and_nothing_is_evaluated(tmp_path):
+    script = Script()
+    hooks = dataclasses.replace(script.hooks, evaluate=None)
+    checkpoints = Checkpoints(str(tmp_path), 3)
+    state = run_loop(options(total_steps=12, snapshot_every=4), fresh(), hooks, checkpoints, str(tmp_path))
+    assert float(state.total) == 78
+    assert float(state.lowered) == 0
+    assert [call[0] for call in script.calls] == ['advance'] * 12
+    assert [line['step'] for line in lines(tmp_path)] == [3, 6, 9, 12]
+    assert checkpoints.members(9) == [4, 8, 12]
+    assert checkpoints.best() is None
+    other = tmp_path / 'other'
+    other.mkdir()
+    run_loop(options(), fresh(), hooks, Checkpoints(str(other), 3), str(other))
+    assert Checkpoints(str(other)).members(9) == [5, 10]
+
+
+def test_the_share_of_waiting_is_of_the_steps_since_the_last_log_point_and_not_of_evaluations(tmp_path):
+    waited = [0.0]
+
+    def step(seconds, waits):
+        waited[0] += waits
+        time.sleep(seconds)
+
+    script = Script(at_step={step_: functools.partial(step, 0.1, 0.05) for step_ in range(3)})
+    script.at_step[5] = functools.partial(step, 0.2, 0.2)
+    evaluate = lambda state: (time.sleep(0.4), script.evaluate(state))[1]
+    hooks = dataclasses.replace(script.hooks, waited=lambda: waited[0], evaluate=evaluate)
+    run_loop(options(total_steps=6), fresh(), hooks, Checkpoints(str(tmp_path), 3), str(tmp_path))
+    shares = {line['step']: line['train/wait_share'] for line in lines(tmp_path)}
+    assert list(shares) == [3, 5, 6]
+    assert 0.3 < shares[3] <= 0.5
+    assert shares[5] == 0
+    assert 0.6 < shares[6] <= 1.0
+    unasked = tmp_path / 'unasked'
+    run(unasked, Script())
+    assert 'train/wait_share' not in lines(unasked)[0]

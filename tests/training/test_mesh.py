@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from fer_jax.data.augment import Augmentation
-from fer_jax.data.feed import put_resident
+from fer_jax.data.feed import ResidentFeed
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.errors import UserError
 from fer_jax.models.resnet import ResNet
@@ -45,8 +45,9 @@ def run(dataset, devices, counts):
         ema=0.9,
     )
     state = jax.device_put(classify.init_state(task, jax.random.key(0)), placement.replicated)
-    resident = put_resident(dataset.splits['train'], placement.replicated)
-    advance = make_advance(functools.partial(classify.train_step, task), resident, placement, 3, 16, max(counts))
+    where = {'everywhere': placement.replicated, 'cut': placement.split(1)}
+    feed = ResidentFeed(dataset.splits['train'], 3, 16, max(counts), **where)
+    advance = make_advance(functools.partial(classify.train_step, task), feed, placement, 3, max(counts))
     losses, step = [], 0
     for count in counts:
         state, sums = advance(state, step, count)

@@ -1,5 +1,7 @@
 """Every form of FER2013 is read pixel by pixel, and what cannot be read is rejected with its place and reason."""
 
+import collections
+import dataclasses
 import io
 import os
 import shutil
@@ -9,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_jax.data import fer2013
-from fer_jax.data.records import Example, Reject
+from fer_jax.data.files import PictureFiles
+from fer_jax.data.preparing import read_face
+from fer_jax.data.readers import fer2013
+from fer_jax.data.records import ReaderOptions, Reject
 from fer_jax.errors import UserError
 
 USAGES = ('Training', 'PublicTest', 'PrivateTest')
@@ -103,15 +107,31 @@ FORMS = {
 }
 
 
-def read(path):
-    with fer2013.open_source(path) as source:
-        records = list(source.read())
-    assert len(records) == source.total
-    return (
-        [record for record in records if isinstance(record, Example)],
-        [record for record in records if isinstance(record, Reject)],
-        source,
-    )
+@dataclasses.dataclass
+class Example:
+    location: str
+    split: str
+    emotion: str
+    id: str
+    image: np.ndarray
+
+
+def read(path, **options):
+    """What becomes of every record once its picture is read: examples, rejects; and the source."""
+    examples, rejects = [], []
+    with fer2013.open_source(path, ReaderOptions(**options)) as source, PictureFiles() as files:
+        for record in source.read():
+            if isinstance(record, Reject):
+                rejects.append(record)
+                continue
+            try:
+                image, _ = read_face(record, source.image_shape, files)
+            except ValueError as error:
+                rejects.append(Reject(record.location, str(error)))
+            else:
+                examples.append(Example(record.location, record.split, record.emotion, record.id, image))
+    assert len(examples) + len(rejects) == source.total
+    return examples, rejects, source
 
 
 @pytest.mark.parametrize('form', FORMS)
@@ -131,6 +151,22 @@ def test_every_form_gives_the_same_faces(form, tmp_path):
 
 def test_class_names_are_the_seven_in_canonical_order():
     assert fer2013.CLASS_NAMES == ('anger', 'disgust', 'fear', 'happiness', 'neutral', 'sadness', 'surprise')
+
+
+def test_the_training_part_can_be_cut_anew(tmp_path):
+    path = write_table(
+        tmp_path / 'fer2013.csv', [(index % 7, text_of(IMAGES[index % 21]), 'Training') for index in range(70)]
+    )
+    examples, rejects, source = read(path, split=(0.8, 0.1, 0.1), seed=1)
+    assert rejects == [] and 'cut 80/10/10 %' in source.form
+    found = collections.Counter((row.split, row.emotion) for row in examples)
+    assert found == {(split, name): {'train': 8}.get(split, 1) for split in SPLITS for name in EMOTIONS}
+
+
+@pytest.mark.parametrize('options', ({'classes': 7}, {'votes': 'fer2013new.csv'}))
+def test_options_of_other_sets_are_refused(options, tmp_path):
+    with pytest.raises(UserError, match=f'FER2013 has no option {next(iter(options))}: '):
+        read(write_icml(tmp_path / 'icml_face_data.csv'), **options)
 
 
 def test_a_bad_row_is_rejected_with_its_line_and_reason(tmp_path):

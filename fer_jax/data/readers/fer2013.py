@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import csv
 import functools
-import io
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fer_jax.data.dataset import EMOTIONS
+from fer_jax.data.dataset import EMOTIONS, SPLITS
 from fer_jax.data.files import Member, fingerprint, open_members, printable
-from fer_jax.data.pixels import decode_grey, parse_pixels
-from fer_jax.data.records import Example, Reject, Source
+from fer_jax.data.readers import cuts
+from fer_jax.data.readers.sources import picture, refuse
+from fer_jax.data.readers.tables import read_lines, split_line
+from fer_jax.data.records import Candidate, PixelText, ReaderOptions, Reject, Source
 from fer_jax.errors import UserError
 
 SIZE = 48
@@ -40,19 +39,24 @@ _SPLITS_OF_FOLDER = {
 _COLUMNS = ('emotion', 'pixels', 'usage')
 _PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.pgm', '.ppm', '.tif', '.tiff')
 _NAME = re.compile(r'(training|publictest|privatetest)[_-]?\S', re.IGNORECASE)
-_MAX_PICTURE_BYTES = 64 << 20
-_MAX_LINE = 1 << 16
 
 
 @contextlib.contextmanager
-def open_source(path: str | os.PathLike) -> Iterator[Source]:
+def open_source(path: Path, options: ReaderOptions) -> Iterator[Source]:
     """Recognises which form `path` has, by its content; files stay open within the context.
 
     A CSV wins over pictures beside it, since its pixels are the original ones.
 
     Raises:
-        UserError: if the path is missing, damaged or empty, or holds no form of FER2013 or more than one.
+        UserError: if the path is missing, damaged or empty, or holds no form of FER2013 or more than one; on an option
+            that FER2013 does not have.
     """
+    refuse(
+        options,
+        'FER2013',
+        classes='drop or merge classes with config.data.drop and config.data.rename',
+        votes='FER+ is --dataset=ferplus',
+    )
     path = Path(path)
     with contextlib.ExitStack() as stack:
         members = stack.enter_context(open_members(path))
@@ -70,11 +74,12 @@ def open_source(path: str | os.PathLike) -> Iterator[Source]:
             names = ', '.join(member.name for member in tables)
             raise UserError(f'{printable(path)} holds more than one table ({names}); give one of them')
         if tables:
-            yield _table_source(path, tables[0], members)
+            source = _table_source(path, tables[0], members)
         elif _has_pictures(members):
-            yield _folder_source(path, members)
+            source = _folder_source(path, members)
         else:
             raise UserError(_nothing_found(path, members))
+        yield cuts.cut_anew(source, SPLITS, options.split, options.seed)
 
 
 def _table_source(path: Path, table: Member, members: Sequence[Member]) -> Source:
@@ -99,14 +104,14 @@ def _table_source(path: Path, table: Member, members: Sequence[Member]) -> Sourc
     )
 
 
-def _read_table(table: Member) -> Iterator[Example | Reject]:
+def _read_table(table: Member) -> Iterator[Candidate | Reject]:
     lines = ((number, text) for number, text in _lines(table) if text)
     columns = _columns(next(lines)[1])
     order = [columns.index(name) for name in _COLUMNS]
     for row, (number, text) in enumerate(lines):
         location = f'{table.name}:{number}'
         try:
-            cells = _split_row(text)
+            cells = split_line(text)
             if len(cells) != len(columns):
                 raise ValueError(f'{len(cells)} columns instead of {len(columns)}')
             emotion, pixels, usage = (cells[index].strip() for index in order)
@@ -114,12 +119,12 @@ def _read_table(table: Member) -> Iterator[Example | Reject]:
                 raise ValueError(f'unknown emotion {emotion[:20]!r}; it can be 0 to 6')
             if usage.lower() not in SPLIT_OF_USAGE:
                 raise ValueError(f'unknown Usage {usage[:20]!r}; it can be Training, PublicTest or PrivateTest')
-            image = parse_pixels(pixels, SIZE, SIZE)
         except ValueError as error:
             yield Reject(location, str(error))
         else:
+            split, name = SPLIT_OF_USAGE[usage.lower()], EMOTION_OF_NUMBER[emotion]
             identity = f'{_canonical_usage(usage)}_{row:05d}'
-            yield Example(location, SPLIT_OF_USAGE[usage.lower()], EMOTION_OF_NUMBER[emotion], image, identity)
+            yield Candidate(location, split, name, identity, PixelText(pixels, SIZE, SIZE))
 
 
 def _folder_source(path: Path, members: Sequence[Member]) -> Source:
@@ -132,11 +137,11 @@ def _folder_source(path: Path, members: Sequence[Member]) -> Source:
         total=len(candidates),
         skipped=tuple(member.name for member in members if not _is_candidate(member)),
         fingerprint=functools.partial(fingerprint, path, candidates),
-        read=functools.partial(_read_folder, candidates),
+        read=functools.partial(_read_folder, path, candidates),
     )
 
 
-def _read_folder(candidates: Sequence[Member]) -> Iterator[Example | Reject]:
+def _read_folder(path: Path, candidates: Sequence[Member]) -> Iterator[Candidate | Reject]:
     stems = collections.Counter(_stem(member) for member in candidates)
     taken = {}
     for member in candidates:
@@ -148,11 +153,10 @@ def _read_folder(candidates: Sequence[Member]) -> Iterator[Example | Reject]:
             if identity in taken:
                 raise ValueError(f'the same name as {taken[identity]}')
             taken[identity] = member.name
-            image = decode_grey(member.read(_MAX_PICTURE_BYTES), SIZE, SIZE)
         except ValueError as error:
             yield Reject(member.name, str(error))
         else:
-            yield Example(member.name, split, emotion, image, identity)
+            yield Candidate(member.name, split, emotion, identity, picture(path, member))
 
 
 def _split_and_emotion(name: str) -> tuple[str, str]:
@@ -216,30 +220,13 @@ def _header(member: Member) -> list[str]:
 
 def _columns(text: str) -> list[str]:
     try:
-        return [cell.strip().lower() for cell in _split_row(text)]
+        return [cell.strip().lower() for cell in split_line(text)]
     except ValueError:
         return []
 
 
-def _split_row(text: str) -> list[str]:
-    try:
-        return next(csv.reader([text], strict=True), [])
-    except csv.Error as error:
-        raise ValueError(f'malformed row: {error}') from None
-
-
 def _lines(table: Member) -> Iterator[tuple[int, str]]:
-    """Line numbers from 1 and stripped lines; a row is a line, so that one stray quote cannot swallow the rest."""
-    try:
-        with table.open() as binary, io.TextIOWrapper(binary, 'utf-8-sig', 'replace') as file:
-            number = 0
-            while line := file.readline(_MAX_LINE):
-                number += 1
-                yield number, line.strip()
-                while len(line) == _MAX_LINE and not line.endswith('\n'):
-                    line = file.readline(_MAX_LINE)
-    except Exception as error:  # a damaged zip member raises zlib.error, BadZipFile, NotImplementedError and more
-        raise UserError(f'{table.name} cannot be read: {str(error) or type(error).__name__}') from None
+    return ((number, text.strip()) for number, text in read_lines(table))
 
 
 def _stem(member: Member) -> str:

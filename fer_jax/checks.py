@@ -1,0 +1,116 @@
+"""What a run refuses, each in one line: values out of range, a workdir of another run, splits that are not there."""
+
+from __future__ import annotations
+
+import os
+
+from ml_collections import ConfigDict
+
+from fer_jax import experiment
+from fer_jax.config import flatten
+from fer_jax.data.dataset import SPLITS, Dataset
+from fer_jax.data.preprocess import VIEWS
+from fer_jax.errors import UserError
+from fer_jax.training.checkpoints import Checkpoints
+
+# Names, what fits, and what to say of what does not.
+_RANGES = (
+    (
+        'train.batch_size train.max_bad_steps evaluation.batch_size evaluation.last checkpoint.keep_last '
+        'log_every_steps augment.crop_aspect schedule.plateau_patience data.synthetic.num_train',
+        lambda value: value >= 1,
+        'at least 1',
+    ),
+    (
+        'seed data.size train.steps train.epochs train.steps_per_dispatch train.mixup train.cutmix '
+        'train.early_stopping optimizer.learning_rate optimizer.weight_decay optimizer.clip_norm optimizer.clip_value '
+        'schedule.warmup_epochs schedule.step_start_epochs evaluation.every_steps checkpoint.every_steps '
+        'checkpoint.snapshot_steps augment.rotate augment.shift augment.shear augment.brightness augment.contrast',
+        lambda value: value >= 0,
+        'at least 0',
+    ),
+    (
+        'train.label_smoothing train.ema augment.zoom optimizer.momentum optimizer.b1 optimizer.b2',
+        lambda value: 0 <= value < 1,
+        'a number from 0 to less than 1',
+    ),
+    ('schedule.plateau_factor', lambda value: 0 < value < 1, 'a number between 0 and 1'),
+    ('seed data.synthetic.seed', lambda value: 0 <= value < 2**32, 'a whole number from 0 to 2**32 - 1'),
+    ('augment.erase schedule.end_factor', lambda value: 0 <= value <= 1, 'a number from 0 to 1'),
+    ('augment.crop_scale augment.erase_area', lambda value: 0 < value <= 1, 'a number above 0 and up to 1'),
+    ('model.dropout', lambda value: value == -1 or 0 <= value < 1, '-1 or a number from 0 to less than 1'),
+)
+
+# Evaluation at the end may be asked for anew, and every feed gives the same batches; all else makes another run.
+_FREE = ('evaluation.splits', 'evaluation.tta', 'evaluation.last', 'data.feed')
+
+
+def check_config(config: ConfigDict) -> None:
+    """Refuses what can be known to be wrong before any data is read."""
+    if config.task != 'classify':
+        raise UserError(f'config.task is {config.task!r}; it can be classify')
+    if not config.evaluation.splits:
+        raise UserError('config.evaluation.splits is empty; it can hold validation and test')
+    for name in config.evaluation.splits:
+        if name not in SPLITS[1:]:
+            raise UserError(f'config.evaluation.splits names {name!r}; it can hold validation and test')
+    if config.evaluation.tta not in VIEWS:
+        raise UserError(f'config.evaluation.tta is {config.evaluation.tta!r}; it can be {", ".join(VIEWS)}')
+    fields = flatten(config)
+    for names, fits, words in _RANGES:
+        for name in names.split():
+            if not fits(fields[name]):
+                raise UserError(f'config.{name} is {fields[name]}; {words} is wanted')
+    if config.evaluation.last > config.checkpoint.keep_last:
+        raise UserError(
+            f'config.evaluation.last={config.evaluation.last} members are wanted, but '
+            f'config.checkpoint.keep_last={config.checkpoint.keep_last} are kept; raise the latter'
+        )
+
+
+def refuse_other_experiment(config: ConfigDict, workdir: str) -> None:
+    """Refuses a workdir that holds checkpoints of another configuration."""
+    if os.path.exists(workdir) and not os.path.isdir(workdir):
+        raise UserError(f'--workdir={workdir} is a file; a directory is wanted')
+    if not Checkpoints(workdir).steps():
+        return
+    if not os.path.exists(os.path.join(workdir, 'config.json')):
+        raise UserError(f'{workdir} holds checkpoints of a run without its config.json; choose another --workdir')
+    there, wanted = flatten(experiment.read_run(workdir).config), flatten(config)
+    for name, value in wanted.items():
+        if there[name] != value and name not in _FREE:
+            raise UserError(
+                f'{workdir} holds another experiment: config.{name} is {there[name]!r} there, {value!r} here; '
+                'choose another --workdir, or give the same configuration to go on'
+            )
+
+
+def refuse_other_data(dataset: Dataset, workdir: str) -> None:
+    """Refuses a workdir that holds checkpoints trained on other data."""
+    if not Checkpoints(workdir).steps():
+        return
+    there = experiment.read_run(workdir).manifest_hash
+    if there != dataset.manifest_hash:
+        raise UserError(
+            f'{workdir} was trained on other data: manifest {there} there, {dataset.manifest_hash} of {dataset.name} '
+            'now; choose another --workdir'
+        )
+
+
+def check_splits(config: ConfigDict, dataset: Dataset) -> None:
+    """Refuses a configuration that reads a split which the data does not have."""
+    there = ', '.join(dataset.splits)
+    for name in config.evaluation.splits:
+        if name not in dataset.splits:
+            raise UserError(
+                f'config.evaluation.splits names {name}, and {dataset.name} has {there}; set it to one of these, '
+                'or make the split with config.data.folds'
+            )
+    if 'validation' in dataset.splits:
+        return
+    for field, chosen in (
+        ('train.early_stopping', config.train.early_stopping > 0),
+        ('schedule.name=plateau', config.schedule.name == 'plateau'),
+    ):
+        if chosen:
+            raise UserError(f'config.{field} goes by the validation loss, and {dataset.name} has no validation split')

@@ -1,0 +1,189 @@
+"""From candidates to shards of encoded pictures: read, checked, cut out, perhaps aligned, hashed, encoded."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fer_jax.data.files import PictureFiles
+from fer_jax.data.pixels import decode_unchanged, parse_pixels
+from fer_jax.data.records import Candidate, PixelText
+from fer_jax.data.shards import ShardWriter, read_index
+from fer_jax.data.workers import in_order
+
+SHARD_SIZE = 256  # candidates; what a kill makes each worker lose
+NO_FACE = 'no face found'
+
+_ALIGNED_AT_ONCE = 16
+_SMALL = 64 * 64  # pixels up to which our PNG is decoded several times faster than a JPEG of the same picture
+_MAX_BYTES = 64 << 20
+_FILES = PictureFiles()  # of this process
+
+Shape = tuple[int, int, int]
+Align = Callable[[list[np.ndarray]], list[Any]]
+
+
+def read_face(candidate: Candidate, image_shape: Shape | None, files: PictureFiles) -> tuple[np.ndarray, bytes | None]:
+    """The pixels of a candidate, its box cut out: uint8 [H, W, C], C is 1 for grey.
+
+    Args:
+        image_shape: what it must have; None: anything. Grey passes for colour.
+
+    Returns:
+        The pixels, and the bytes of the file if it is a JPEG of just these pixels and worth keeping, else None.
+
+    Raises:
+        ValueError: if it cannot be used; the message says why.
+    """
+    picture = candidate.picture
+    if isinstance(picture, PixelText):
+        image, jpeg = parse_pixels(picture.text, picture.height, picture.width), None
+    else:
+        data = files.read(picture, _MAX_BYTES)
+        image, unchanged = decode_unchanged(data)
+        jpeg = data if unchanged and image.shape[0] * image.shape[1] > _SMALL else None
+    if candidate.box is not None:
+        whole = image.shape
+        image = _cut_out(image, candidate.box)
+        jpeg = jpeg if image.shape == whole else None
+    if image_shape is not None:
+        height, width, channels = image_shape
+        if image.shape[:2] != (height, width):
+            raise ValueError('{1}x{0} pixels instead of {3}x{2}'.format(*image.shape[:2], height, width))
+        if image.shape[2] > channels:
+            raise ValueError('a colour picture instead of a grey one')
+    return image, jpeg
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Shards of the candidates, in order: those of which `missing` has the numbers are not in `folder` yet."""
+
+    folder: Path
+    shards: Sequence[Sequence[Candidate]]
+    missing: Sequence[int]
+
+    @property
+    def counts(self) -> list[int]:
+        return [len(shard) for shard in self.shards]
+
+    @property
+    def done(self) -> int:
+        """Candidates whose shards are there."""
+        return sum(self.counts) - sum(len(self.shards[number]) for number in self.missing)
+
+
+def plan_shards(candidates: Sequence[Candidate], folder: Path) -> Plan:
+    """Cuts the candidates into shards and looks which of them are in `folder` already."""
+    shards = _cut(candidates, SHARD_SIZE)
+    missing = [number for number, shard in enumerate(shards) if read_index(folder, number, len(shard)) is None]
+    return Plan(folder, shards, missing)
+
+
+def prepare_pictures(
+    plan: Plan,
+    *,
+    image_shape: Shape | None,
+    align: Align | None = None,
+    keep_missing: bool = True,
+    workers: int = 1,
+    progress: Callable[[int], Any] = lambda _: None,
+) -> None:
+    """Makes the missing shards.
+
+    Args:
+        image_shape: what pictures must have before they are aligned; None: anything.
+        align: takes up to 16 images and gives for each an object with `image`, the uint8 [H, W, C] that takes its
+            place, and `found`, whether there is a face in it; called in this process.
+        keep_missing: what becomes of images without a face: kept as `align` gives them, or rejected.
+        workers: how many processes read and encode.
+        progress: is called with a number of candidates whenever that many more are done.
+    """
+    workers = max(1, min(workers, len(plan.missing)))  # a small set is done before the first process is up
+    with _FILES:
+        if align is None:
+            jobs = ((plan.folder, number, plan.shards[number], image_shape) for number in plan.missing)
+            with contextlib.closing(in_order(make_shard, jobs, workers)) as counts:
+                for count in counts:
+                    progress(count)
+            return
+        batches = {number: _cut(plan.shards[number], _ALIGNED_AT_ONCE) for number in plan.missing}
+        jobs = ((batch, image_shape) for number in plan.missing for batch in batches[number])
+        with contextlib.closing(in_order(read_faces, jobs, workers)) as outcomes:
+            for number in plan.missing:
+                own = itertools.islice(outcomes, len(batches[number]))
+                _make_aligned_shard(plan.folder, number, own, align, keep_missing, progress)
+
+
+def make_shard(folder: Path, number: int, candidates: Sequence[Candidate], image_shape: Shape | None) -> int:
+    """Reads, checks and encodes the pictures of one shard; returns how many candidates that were."""
+    with ShardWriter(folder, number) as shard:
+        for candidate in candidates:
+            try:
+                image, jpeg = read_face(candidate, image_shape, _FILES)
+            except ValueError as error:
+                shard.reject(str(error))
+            else:
+                shard.add(image, jpeg)
+        shard.commit()
+    return len(candidates)
+
+
+def read_faces(candidates: Sequence[Candidate], image_shape: Shape | None) -> list[np.ndarray | str]:
+    """The pixels of each candidate, or the reason why it cannot be used."""
+    outcomes = []
+    for candidate in candidates:
+        try:
+            outcomes.append(read_face(candidate, image_shape, _FILES)[0])
+        except ValueError as error:
+            outcomes.append(str(error))
+    return outcomes
+
+
+def _make_aligned_shard(
+    folder: Path,
+    number: int,
+    batches: Iterable[list[np.ndarray | str]],
+    align: Align,
+    keep_missing: bool,
+    progress: Callable[[int], Any],
+) -> None:
+    with ShardWriter(folder, number) as shard:
+        for outcomes in batches:
+            images = [outcome for outcome in outcomes if not isinstance(outcome, str)]
+            faces = iter(align(images) if images else ())
+            for outcome in outcomes:
+                if isinstance(outcome, str):
+                    shard.reject(outcome)
+                    continue
+                face = next(faces)
+                if face.found or keep_missing:
+                    shard.add(face.image, found=face.found)
+                else:
+                    shard.reject(NO_FACE)
+            progress(len(outcomes))
+        shard.commit()
+
+
+def _cut(candidates: Sequence[Candidate], length: int) -> list[Sequence[Candidate]]:
+    return [candidates[start : start + length] for start in range(0, len(candidates), length)]
+
+
+def _cut_out(image: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
+    """The part of the image [H, W, C] within left, top, width, height; what lies outside the image is left out."""
+    if not all(map(math.isfinite, box)):
+        raise ValueError(f'the face box {box} is not finite')
+    height, width, _ = image.shape
+    left, top = (round(max(value, 0.0)) for value in box[:2])
+    right, bottom = round(min(box[0] + box[2], width)), round(min(box[1] + box[3], height))
+    if right <= left or bottom <= top:
+        shown = ', '.join(f'{value:g}' for value in box)
+        raise ValueError(f'the face box ({shown}) lies outside the picture of {width}x{height} pixels')
+    return np.ascontiguousarray(image[top:bottom, left:right])

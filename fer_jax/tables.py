@@ -1,0 +1,187 @@
+"""Files of configs/tables: reading them, choosing rows, and what their rows ask to be trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fer_jax import rehearsal
+from fer_jax.config import Table, TableRow, load_config
+from fer_jax.data.folds import FOLD_BY, check_folds
+from fer_jax.errors import UserError
+from fer_jax.evaluation.folds import fold_directory
+from fer_jax.runs import finished, finished_folds
+
+
+def load_table(path: str) -> Table:
+    """Reads a table file.
+
+    Raises:
+        UserError: if it is missing, has no `get_table()` that returns a Table, or has rows that cannot be.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f'no table {path}; those of the project lie in configs/tables')
+    spec = importlib.util.spec_from_file_location('fer_jax_table', path)
+    if spec is None:
+        raise UserError(f'{path} is not a Python file with get_table()')
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        table = module.get_table()
+    except (Exception, SystemExit) as error:  # a table is the user's code: whatever it raises is one line
+        raise UserError(f'{path} failed: {type(error).__name__}: {error}') from error
+    if not isinstance(table, Table) or not table.rows or not all(isinstance(row, TableRow) for row in table.rows):
+        raise UserError(f'{path}: get_table() must return a fer_jax.config.Table with at least one TableRow')
+    names = [row.name for row in table.rows]
+    for row in table.rows:
+        if names.count(row.name) > 1:
+            raise UserError(f'{path}: two rows are named {row.name!r}')
+        if ',' in row.name:
+            raise UserError(f'{path}: row {row.name!r} has a comma, which --rows takes for the end of a name')
+        _check_row(path, row)
+    return table
+
+
+def _check_row(path: str, row: TableRow) -> None:
+    readings = ('single', 'ensemble') if row.fold_by else ('single', 'ensemble', 'pooled')
+    for what, value, known in [
+        ('reads', row.read, readings),
+        ('is measured on', row.split, ('validation', 'test')),
+        *(('has folds by', by, FOLD_BY) for by in row.fold_by),
+    ]:
+        if value not in known:
+            raise UserError(f'{path}: row {row.name!r} {what} {value!r}; it can be {", ".join(known)}')
+    if row.fold_by and row.split != 'test':
+        raise UserError(f'{path}: row {row.name!r} is a cross-validation, which is measured on test')
+
+
+def choose_rows(table: Table, names: str | None, seeds: str | None, ways: str | None) -> list[TableRow]:
+    """The rows that the flags --rows, --seeds and --fold-by leave, with the seeds and ways that they leave.
+
+    Raises:
+        UserError: if a flag names what is not there.
+    """
+    rows = list(table.rows)
+    if names:
+        known = [row.name for row in rows]
+        for name in names.split(','):
+            if name not in known:
+                close = difflib.get_close_matches(name, known, 1, 0.3)
+                raise UserError(f'no row {name!r} in this table' + (f'; did you mean {close[0]!r}?' if close else ''))
+        rows = [row for row in rows if row.name in names.split(',')]
+    if seeds:
+        try:
+            wanted = {int(seed) for seed in seeds.split(',')}
+        except ValueError:
+            raise UserError(f'--seeds={seeds}: whole numbers with commas are wanted, such as 0,1') from None
+        rows = [dataclasses.replace(row, seeds=tuple(s for s in row.seeds if s in wanted)) for row in rows]
+        if not any(row.seeds for row in rows):
+            raise UserError(f'--seeds={seeds}: no row of this table has any of these seeds')
+    if ways:
+        known = dict.fromkeys(way for row in rows for way in row.fold_by)
+        for way in ways.split(','):
+            if way not in known:
+                has = f'these are made by {", ".join(known)}' if known else 'no row here is a cross-validation'
+                raise UserError(f'--fold-by={ways}: no row makes folds by {way!r}; {has}')
+        left = lambda row: tuple(way for way in row.fold_by if way in ways.split(','))
+        rows = [dataclasses.replace(row, fold_by=left(row)) for row in rows if left(row)]
+    return rows
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Job:
+    """One thing that a row asks to be trained: a run or, with `by`, a cross-validation with that kind of folds.
+
+    Attributes:
+        row, seed, by: what it is of.
+        workdir: where it lives.
+        data: the prepared directory that the row reads, or 'synthetic'.
+        changes: field to value, on top of the row's configuration file.
+    """
+
+    row: TableRow
+    seed: int
+    by: str
+    workdir: Path
+    data: str
+    changes: Mapping[str, Any]
+
+    @property
+    def flags(self) -> list[str]:
+        """The changes as flags of `train`."""
+        return _as_flags(self.changes)
+
+    def config(self) -> ConfigDict:
+        """The configuration that is trained.
+
+        Raises:
+            UserError: if it cannot be, or its folds do not fit the row.
+        """
+        config = load_config(self.row.config, self.flags)
+        if self.by:
+            check_folds(config.data.folds, 0, config.data.fold_validation)
+        elif config.data.folds:
+            raise UserError(
+                f'row {self.row.name!r}: {self.row.config} has config.data.folds={config.data.folds}; '
+                'the row has to say how its folds are made, such as fold_by=("image",)'
+            )
+        return config
+
+    def results(self) -> dict[str, Any]:
+        """scores.json, or of a cross-validation folds.json, where it is finished; else {}.
+
+        Raises:
+            UserError: if its directory holds something else that is finished.
+        """
+        done = finished_folds if self.by else finished
+        return done(self.workdir, self.config(), f'row {self.row.name!r}')
+
+    def runs(self) -> list[Path]:
+        """The directories of its training runs."""
+        folds = self.config().data.folds
+        return [fold_directory(self.workdir, fold) for fold in range(folds)] if self.by else [self.workdir]
+
+    def command(self) -> list[str]:
+        """What to run, after `python -m`."""
+        module = 'fer_jax.crossvalidate' if self.by else 'fer_jax.train'
+        return [module, f'--config={self.row.config}', f'--workdir={self.workdir}', *self.flags]
+
+
+def jobs_of(row: TableRow, output: Path, rehearse: bool = False) -> list[Job]:
+    """What a row asks to be trained, one per seed and way of making folds.
+
+    Args:
+        output: where the runs of the table live; rows with the same config and overrides share theirs.
+        rehearse: only the first seed, for a few steps, on what is prepared below `output`.
+
+    Raises:
+        UserError: if the row's configuration cannot be.
+    """
+    jobs, base = [], load_config(row.config, _as_flags(row.overrides))
+    data, chosen = base.data.name, 'validation' in base.evaluation.splits or row.split == 'validation'
+    splits = ('validation',) * chosen + ('test',) * (row.split == 'test')
+    for seed in row.seeds[:1] if rehearse else row.seeds:
+        for by in row.fold_by or ('',):
+            name = [Path(row.config).name.replace('.py', '').replace(':', '_')]
+            changes = dict(row.overrides) | ({'data.fold_by': by} if by else {})
+            name += [f'{field.rsplit(".", 1)[-1]}={_as_text(value)}' for field, value in changes.items()]
+            workdir = output / '_'.join(name).replace('/', '-') / f'seed{seed}'
+            changes |= {'seed': seed} | ({} if by else {'evaluation.splits': splits})
+            changes |= rehearsal.changes(base, output) if rehearse else {}
+            jobs.append(Job(row, seed, by, workdir, data, changes))
+    return jobs
+
+
+def _as_flags(changes: Mapping[str, Any]) -> list[str]:
+    return [f'--config.{name}={_as_text(value)}' for name, value in changes.items()]
+
+
+def _as_text(value: Any) -> str:
+    return ','.join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)

@@ -53,7 +53,8 @@ def evaluate_runs(
 ) -> dict:
     """Writes predictions, scores.json, report.md and figures of the runs' members, and prints the table.
 
-    Validation is always predicted, since it chooses the best single member; it is scored when named.
+    Validation, where the data has one, is always predicted, since it chooses the best single member; it is scored when
+    named. Without one the last member is the single one.
 
     Args:
         workdirs: runs on the same data and classes; their networks may differ.
@@ -77,12 +78,12 @@ def evaluate_runs(
     groups = _group(members)
     _refuse_output(output, workdirs, members[0].run.manifest_hash)
     loaded = {} if dataset is None else {_data_key(members[0].run): dataset}
-    read = tuple(dict.fromkeys(['validation', *splits]))
-    predicted = []
+    predicted, read = [], tuple(splits)
     for group in groups:
         key = _data_key(group[0].run)
         if key not in loaded:
             loaded[key] = experiment.load_data(group[0].run.config)
+        read = _to_read(splits, loaded[key])
         predicted.append(_predict_group(group, read, tta, loaded[key]))
     dataset = predicted[0].dataset
     predictions = {split: _gather(groups, predicted, members, split) for split in read}
@@ -90,7 +91,7 @@ def evaluate_runs(
         save_predictions(os.path.join(output, 'predictions', f'{split}.npz'), predictions[split])
     for split in splits:
         scores = score_predictions(
-            predictions[split], predictions['validation'], dataset=dataset.name, manifest=dataset.manifest_hash
+            predictions[split], predictions.get('validation'), dataset=dataset.name, manifest=dataset.manifest_hash
         )
         scores['tta'] = tta
         written = update_scores_file(os.path.join(output, 'scores.json'), split, scores)
@@ -102,6 +103,13 @@ def evaluate_runs(
     print(quick_table(written))
     print(f'report: {os.path.join(output, "report.md")}   pictures: {os.path.join(output, "figures")}')
     return written
+
+
+def _to_read(splits: Sequence[str], dataset: Dataset) -> tuple[str, ...]:
+    for name in splits:
+        if name not in dataset.splits:
+            raise UserError(f'{dataset.name} has no {name} split here; it has {", ".join(dataset.splits)}')
+    return tuple(dict.fromkeys([*(['validation'] if 'validation' in dataset.splits else []), *splits]))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -163,6 +163,7 @@ LAYOUTS = {
     'affectnet': write_affectnet,
     'ckplus': write_ckplus,
     'fer2013': write_fer2013,
+    'fer2013_aligned': write_fer2013,
     'ferplus': write_ferplus,
     'rafdb': write_rafdb,
 }

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from fer_jax import checks, cli, evaluate, experiment, runtime
+from fer_jax import checks, cli, evaluate, experiment, pretrained, runtime
 from fer_jax.config import load_config
 from fer_jax.data.dataset import Dataset, Split
 from fer_jax.data.feed import Feed, ResidentFeed, choose_feed, free_memory
@@ -83,14 +83,15 @@ def _train_and_evaluate(config: ConfigDict, dataset: Dataset, placement: Placeme
     )
     task = _make_task(config, dataset, preprocessing, schedule)
     summary = experiment.summarize_model(task.model, preprocessing)
+    checkpoints = Checkpoints(workdir, config.checkpoint.keep_last)
+    state, source = _initialise(config, dataset, task, workdir, fresh=not checkpoints.steps())
+    state = jax.device_put(state, placement.replicated)
     description = experiment.describe(
-        config, dataset, preprocessing=dataclasses.asdict(preprocessing), model_summary=summary
+        config, dataset, preprocessing=dataclasses.asdict(preprocessing), model_summary=summary, **source
     )
     experiment.write_json(os.path.join(workdir, 'config.json'), description)
     _announce(config, dataset, options, summary, workdir, f'{feed_name} feed ({sizes})')
 
-    state = jax.device_put(classify.init_state(task, jax.random.key(config.seed)), placement.replicated)
-    checkpoints = Checkpoints(workdir, config.checkpoint.keep_last)
     with contextlib.closing(_make_feed(feed_name, config, train, placement, options.dispatch)) as feed:
         step = functools.partial(classify.train_step, task)
         hooks = Hooks(
@@ -109,6 +110,24 @@ def _train_and_evaluate(config: ConfigDict, dataset: Dataset, placement: Placeme
     evaluate.evaluate_runs(
         [workdir], config.evaluation.splits, workdir, last=len(steps), tta=config.evaluation.tta, dataset=dataset
     )
+
+
+def _initialise(
+    config: ConfigDict, dataset: Dataset, task: classify.Task, workdir: str, fresh: bool
+) -> tuple[classify.State, dict]:
+    """The first state and, with `init_from`, what config.json says of it; a run that goes on needs no source."""
+    state = classify.init_state(task, jax.random.key(config.seed))
+    if not config.init_from:
+        return state, {}
+    if not fresh:
+        return state, {'initialised_from': pretrained.recorded(workdir)}
+    names = dataset.class_names
+    variables, report = pretrained.load_pretrained(
+        config.init_from, state.variables, model=config.model.name, class_names=names
+    )
+    print('\n'.join(report.lines()))
+    average = None if state.average is None else jax.tree.map(jax.numpy.copy, variables)
+    return state.replace(variables=variables, average=average), {'initialised_from': report.to_dict()}
 
 
 def _hold(dataset: Dataset, feed_name: str) -> Dataset:

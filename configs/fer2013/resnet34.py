@@ -6,7 +6,7 @@ from fer_jax.config import default_config
 def get_config():
     config = default_config()
 
-    config.data.name = 'data/fer2013'
+    config.data.name = 'data/fer2013_aligned'  # prepare --align --align-size=48 --output=data/fer2013_aligned
     config.data.drop = ('disgust',)
     config.data.normalize = 'image'
 

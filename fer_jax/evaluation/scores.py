@@ -151,20 +151,22 @@ def classification_scores(
 
 
 def score_predictions(
-    predictions: Predictions, validation: Predictions, *, dataset: str, manifest: str
+    predictions: Predictions, validation: Predictions | None, *, dataset: str, manifest: str
 ) -> dict[str, Any]:
     """The entry of `scores.json` for one split, but for its count of readings.
 
     Args:
         predictions: of the split to score, which may be validation itself.
-        validation: of the same members on the validation split; it alone chooses the best single member.
+        validation: of the same members on the validation split; it alone chooses the best single member. None where
+            the data has no validation: nothing is chosen, and the single member is the last.
         dataset: the data set's name.
         manifest: the hash of its manifest.
 
     Raises:
         UserError: if the two files hold other members or classes.
     """
-    _refuse_other_members(predictions, validation)
+    if validation is not None:
+        _refuse_other_members(predictions, validation)
     names = [str(name) for name in predictions.class_names]
     members = [
         {'step': int(step), 'run': str(run), 'name': str(name), 'accuracy': float(accuracy)}
@@ -176,8 +178,9 @@ def score_predictions(
             strict=True,
         )
     ]
-    index = best_member(validation)
-    chosen = {'index': index, **members[index], 'validation_accuracy': float(member_accuracies(validation)[index])}
+    index = len(members) - 1 if validation is None else best_member(validation)
+    accuracy = None if validation is None else float(member_accuracies(validation)[index])
+    chosen = {'index': index, **members[index], 'validation_accuracy': accuracy}
     truth = (predictions.labels, names, predictions.twin_in_train)
     return {
         'dataset': dataset,

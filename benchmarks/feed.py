@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-_UNTIMED = 8  # batches before the clock starts: more than either side has read ahead
+_CORES = len(os.sched_getaffinity(0))
+_UNTIMED = 4 + 2 * _CORES  # batches before the clock starts: what either side may have read ahead
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--blocks', default='1,1', help='of the residual network in the training step')
     flags = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        print(f'{_machine()}; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start')
+        print(f'{_machine()}; {_CORES} cores, load {os.getloadavg()[0]:.1f} at the start')
         print(f'batches of {flags.batch_size}, {flags.batches} at a time, medians of {flags.pairs} pairs\n')
         jpegs, pngs = (_write_set(Path(folder), kind, flags) for kind in ('jpeg', 'png'))
         print('| pictures | pixels differ by | fer_jax, images/s | PyTorch, images/s | ratio |')
@@ -162,7 +163,7 @@ def _their_batches(dataset: _Files, batch_size: int) -> Iterator[Callable[[], No
         batch_size,
         shuffle=True,
         drop_last=True,
-        num_workers=len(os.sched_getaffinity(0)),
+        num_workers=_CORES,
         multiprocessing_context='spawn',  # JAX's threads do not survive a fork
         persistent_workers=True,
     )

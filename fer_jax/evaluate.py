@@ -84,6 +84,7 @@ def evaluate_runs(
         if key not in loaded:
             loaded[key] = experiment.load_data(group[0].run.config)
         read = _to_read(splits, loaded[key])
+        _refuse_other_images(group[0].run, loaded[key], groups[0][0].run, predicted, read)
         predicted.append(_predict_group(group, read, tta, loaded[key]))
     dataset = predicted[0].dataset
     predictions = {split: _gather(groups, predicted, members, split) for split in read}
@@ -103,6 +104,21 @@ def evaluate_runs(
     print(quick_table(written))
     print(f'report: {os.path.join(output, "report.md")}   pictures: {os.path.join(output, "figures")}')
     return written
+
+
+def _refuse_other_images(
+    run: experiment.RunDescription,
+    dataset: Dataset,
+    first: experiment.RunDescription,
+    predicted: Sequence[_Predicted],
+    read: Sequence[str],
+) -> None:
+    for split in read if predicted else ():
+        if not np.array_equal(dataset.splits[split].ids, predicted[0].dataset.splits[split].ids):
+            raise UserError(
+                f'{run.workdir} and {first.workdir} hold out other images for {split}; '
+                'only runs that are read on the same images can be averaged'
+            )
 
 
 def _to_read(splits: Sequence[str], dataset: Dataset) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Seed 004's baseline on AffectNet's eight emotions at 224 pixels.
 
-The seed cuts the training part 80/10/10 and never reads the validation part that AffectNet has; so does this. Its script
-takes the images in one fixed order in every epoch, as pixels of 0 to 255; here the order is new in each, and
-pixels are normalised.
+The seed cuts the training part 80/10/10 and never reads the validation part that AffectNet has; so does this. Its
+script takes the images in one fixed order in every epoch, as pixels of 0 to 255; here the order is new in each epoch,
+and pixels are normalised.
 """
 
 from fer_jax.config import default_config

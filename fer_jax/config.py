@@ -52,7 +52,7 @@ def default_config() -> ConfigDict:
     synthetic.noise_rate = 0.0  # share of training labels made wrong, symmetric
 
     model = config.model = ConfigDict()
-    model.name = 'shallow_cnn'  # shallow_cnn, wider_cnn, resnet34
+    model.name = 'shallow_cnn'  # one of fer_jax.models.MODELS: wider_cnn, resnet18, vgg19 and others
     model.dropout = -1.0  # share of units dropped where the network has dropout; -1 keeps the network's own
     model.dtype = 'float32'  # of the computation, float32 or bfloat16; parameters stay float32
 

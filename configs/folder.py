@@ -1,4 +1,4 @@
-"""Your own pictures, one folder per class: a network and a recipe (ours, no published one) that two CPU cores train in minutes.
+"""Your own pictures, one folder per class: a network and a recipe (ours) that two CPU cores train in minutes.
 
     python -m fer_jax.prepare --dataset=folder --source=PATH           # --align cuts out and straightens faces
     launch/train.sh configs/folder.py

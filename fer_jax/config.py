@@ -103,6 +103,8 @@ def default_config() -> ConfigDict:
     schedule.step_every_epochs = 1.0  # step: epochs between decays
     schedule.step_factor = 0.8  # step: rate times this at each
     schedule.cycles = 1  # cycles: how many
+    schedule.first_cycle = 1.0  # cycles: length of the first one, in lengths of the others
+    schedule.restart_factor = 1.0  # cycles: peak of the later ones, as a share of the first one's
     schedule.plateau_factor = 0.5  # plateau: rate times this …
     schedule.plateau_patience = 5  # … after as many evaluations without a lower validation loss
 
@@ -138,6 +140,7 @@ class TableRow:
         fold_by: () for a run on the data's own splits. Otherwise the row is a cross-validation of config.data.folds
             folds, made in each of these ways (image, sequence, subject) and shown side by side; `published` belongs
             to the first.
+        last: members of each seed's run in a `pooled` row, its last so many; 0 takes config.evaluation.last.
     """
 
     name: str
@@ -149,6 +152,7 @@ class TableRow:
     source: str = ''
     split: str = 'test'
     fold_by: tuple[str, ...] = ()
+    last: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,6 +35,7 @@ _SHORT = {
     'train.early_stopping': 0,
     'schedule.warmup_epochs': 0,
     'schedule.cycles': 1,
+    'schedule.first_cycle': 1.0,
     'evaluation.every_steps': 1,
     'evaluation.batch_size': 16,
     'evaluation.last': 1,
@@ -163,7 +164,6 @@ LAYOUTS = {
     'affectnet': write_affectnet,
     'ckplus': write_ckplus,
     'fer2013': write_fer2013,
-    'fer2013_aligned': write_fer2013,
     'ferplus': write_ferplus,
     'rafdb': write_rafdb,
 }

@@ -188,9 +188,10 @@ def _read_row(jobs: Sequence[Job], output: Path, table: str, evaluate: bool) -> 
 def _pooled(jobs: Sequence[Job], output: Path, evaluate: bool) -> dict[str, Any]:
     """Scores of all seeds' members in one ensemble; made once for the same members."""
     settings, found = jobs[0].config().evaluation, [job.results() for job in jobs]
-    splits = settings.splits
-    wanted = [member['step'] for scores in found for member in scores[splits[-1]]['members']]
-    pooled = output / 'pooled' / '_'.join([jobs[0].workdir.parent.name, *(str(job.seed) for job in jobs)])
+    splits, last = settings.splits, min(jobs[0].row.last or settings.last, settings.last)
+    wanted = [member['step'] for scores in found for member in scores[splits[-1]]['members'][-last:]]
+    name = [jobs[0].workdir.parent.name, f'last{last}', *(str(job.seed) for job in jobs)]
+    pooled = output / 'pooled' / '_'.join(name)
     complete = lambda: all(
         [member['step'] for member in read_scores_if_any(pooled).get(split, {}).get('members', [])] == wanted
         for split in splits
@@ -198,7 +199,7 @@ def _pooled(jobs: Sequence[Job], output: Path, evaluate: bool) -> dict[str, Any]
     if evaluate and not complete():
         runs = ','.join(str(job.workdir) for job in jobs)
         for split in splits:
-            how = [f'--last={settings.last}', f'--tta={settings.tta}', f'--output={pooled}']
+            how = [f'--last={last}', f'--tta={settings.tta}', f'--output={pooled}']
             _run(['fer_jax.evaluate', f'--runs={runs}', f'--split={split}', *how])
     return read_scores_if_any(pooled) if complete() else {}
 

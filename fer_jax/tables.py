@@ -39,6 +39,8 @@ def load_table(path: str) -> Table:
         raise UserError(f'{path} failed: {type(error).__name__}: {error}') from error
     if not isinstance(table, Table) or not table.rows or not all(isinstance(row, TableRow) for row in table.rows):
         raise UserError(f'{path}: get_table() must return a fer_jax.config.Table with at least one TableRow')
+    if not isinstance(table.prepare, Mapping):
+        raise UserError(f'{path}: prepare is {table.prepare!r}; prepared directories and their flags are wanted')
     names = [row.name for row in table.rows]
     for row in table.rows:
         if names.count(row.name) > 1:
@@ -58,6 +60,8 @@ def _check_row(path: str, row: TableRow) -> None:
     ]:
         if value not in known:
             raise UserError(f'{path}: row {row.name!r} {what} {value!r}; it can be {", ".join(known)}')
+    if row.last and row.read != 'pooled':
+        raise UserError(f'{path}: row {row.name!r} has last={row.last}, which only a pooled row reads')
     if row.fold_by and row.split != 'test':
         raise UserError(f'{path}: row {row.name!r} is a cross-validation, which is measured on test')
 

@@ -37,6 +37,7 @@ def get_table():
         TableRow('one', '{config}', 'single', (0, 1), published=50.0, source='nobody'),
         TableRow('both', '{config}', 'ensemble', (0, 1)),
         TableRow('all', '{config}', 'pooled', (0, 1)),
+        TableRow('last', '{config}', 'pooled', (0, 1), last=1),
     ])
 """
 
@@ -101,15 +102,17 @@ def reproduce(folder, *flags):
 
 def test_a_table_is_trained_once_and_says_what_the_scores_say(table, in_process, capsys):
     assert main([f'--table={table}/table.py', f'--output={table}/out']) == 0
-    assert [words[0] for words in in_process] == ['fer_jax.train'] * 2 + ['fer_jax.evaluate'] * 2
+    assert [words[0] for words in in_process] == ['fer_jax.train'] * 2 + ['fer_jax.evaluate'] * 4
     scores = [json.loads((table / f'out/tiny/seed{seed}/scores.json').read_text()) for seed in (0, 1)]
     lines = (table / 'out' / 'table.md').read_text().splitlines()
     for name, part in (('one', 'single'), ('both', 'ensemble')):
         mean = np.mean([100 * entry['test'][part]['accuracy'] for entry in scores])
         row = next(line for line in lines if line.startswith(f'| {name} '))
         assert f' {mean:.2f} ' in row
-    pooled = json.loads((table / 'out/pooled/tiny_0_1/scores.json').read_text())
+    pooled = json.loads((table / 'out/pooled/tiny_last2_0_1/scores.json').read_text())
     assert pooled['test']['ensemble']['members'] == 4
+    pooled = json.loads((table / 'out/pooled/tiny_last1_0_1/scores.json').read_text())
+    assert [member['step'] for member in pooled['test']['members']] == [4, 4]
     printed = capsys.readouterr().out
 
     before = {path: path.stat().st_mtime_ns for path in (table / 'out').rglob('scores.json')}

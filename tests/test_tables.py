@@ -29,6 +29,7 @@ def config(tmp_path):
     ('row', 'message'),
     [
         ("TableRow('a', 'c', 'best')", "reads 'best'; it can be single, ensemble, pooled"),
+        ("TableRow('a', 'c', 'single', last=2)", 'last=2, which only a pooled row reads'),
         ("TableRow('a', 'c', 'pooled', fold_by=('image',))", "reads 'pooled'; it can be single, ensemble"),
         ("TableRow('a', 'c', 'single', fold_by=('face',))", "has folds by 'face'; it can be image, sequence, subject"),
         ("TableRow('a', 'c', 'single', split='train')", "is measured on 'train'; it can be validation, test"),
@@ -43,6 +44,15 @@ def test_rows_that_cannot_be_are_refused(tmp_path, row, message):
     text = f"from fer_jax.config import Table, TableRow\ndef get_table():\n    return Table('T', 'd', 'o', [{row}])\n"
     (tmp_path / 'table.py').write_text(text)
     with pytest.raises(UserError, match=message):
+        load_table(str(tmp_path / 'table.py'))
+
+
+def test_flags_of_prepare_belong_to_a_directory(tmp_path):
+    (tmp_path / 'table.py').write_text(
+        'from fer_jax.config import Table, TableRow\ndef get_table():\n'
+        "    return Table('T', 'd', 'o', [TableRow('a', 'c', 'single')], prepare=('--align',))\n"
+    )
+    with pytest.raises(UserError, match='prepared directories and their flags are wanted'):
         load_table(str(tmp_path / 'table.py'))
 
 

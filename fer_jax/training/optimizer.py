@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import jax
@@ -37,6 +38,8 @@ class ScheduleOptions:
     step_every_epochs: float = 1.0
     step_factor: float = 0.8
     cycles: int = 1
+    first_cycle: float = 1.0
+    restart_factor: float = 1.0
     plateau_factor: float = 0.5
     plateau_patience: int = 5
 
@@ -62,11 +65,16 @@ def make_schedule(
     elif options.name == 'cycles':
         if not 1 <= options.cycles <= after:
             raise UserError(f'config.schedule.cycles is {options.cycles}; 1 to {after} fit this run')
-        edges = [round(after * cycle / options.cycles) for cycle in range(options.cycles + 1)]
-        lengths = [end - start for start, end in zip(edges, edges[1:], strict=False)]
-        main = optax.join_schedules(
-            [optax.cosine_decay_schedule(peak, length, options.end_factor) for length in lengths], edges[1:-1]
-        )
+        unit = after / (options.first_cycle + options.cycles - 1)
+        edges = [0, *(round(unit * (options.first_cycle + cycle)) for cycle in range(options.cycles))]
+        if len(set(edges)) <= options.cycles or unit < 0:
+            raise UserError(f'config.schedule.first_cycle is {options.first_cycle}; every cycle takes a step or more')
+        peaks = [peak] + [peak * options.restart_factor] * (options.cycles - 1)
+        parts = [
+            optax.cosine_decay_schedule(height, end - start, options.end_factor)
+            for height, (start, end) in zip(peaks, itertools.pairwise(edges), strict=True)
+        ]
+        main = optax.join_schedules(parts, edges[1:-1])
     elif options.name == 'step':
         start = round(options.step_start_epochs * steps_per_epoch)
         every = max(1, round(options.step_every_epochs * steps_per_epoch))

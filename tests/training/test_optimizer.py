@@ -50,6 +50,11 @@ def test_cycles_restart_at_the_peak():
     assert_close(rates([10, 55, 100], name='cycles', cycles=2, warmup_epochs=1.0), [2, 2, 0])
 
 
+def test_a_long_first_cycle_is_followed_by_short_lower_ones():
+    options = {'name': 'cycles', 'cycles': 4, 'first_cycle': 7.0, 'restart_factor': 0.5}
+    assert_close(rates([0, 35, 70, 75, 80, 90, 100], **options), [2, 1, 1, 0.5, 1, 1, 0])
+
+
 def test_step_decay_starts_late_and_then_falls_at_every_interval():
     found = rates(
         [0, 29, 30, 39, 40, 49, 50], name='step', step_start_epochs=3.0, step_every_epochs=1.0, step_factor=0.8
@@ -76,6 +81,8 @@ def test_step_decay_may_start_before_one_interval_has_passed():
         ({'warmup_epochs': 10.0}, 'warmup_epochs takes 100 steps; the whole run has 100'),
         ({'name': 'cycles', 'cycles': 0}, 'cycles is 0'),
         ({'name': 'cycles', 'cycles': 101}, 'cycles is 101'),
+        ({'name': 'cycles', 'cycles': 3, 'first_cycle': 0.0}, 'first_cycle is 0.0; every cycle takes'),
+        ({'name': 'cycles', 'cycles': 3, 'first_cycle': 990.0}, 'first_cycle is 990.0; every cycle takes'),
     ],
 )
 def test_a_schedule_that_does_not_fit_is_refused(options, message):

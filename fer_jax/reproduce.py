@@ -50,6 +50,8 @@ def main(argv: list[str] | None = None) -> int:
             prepared = rehearsal.prepared(name, output) if flags.rehearse else Path(name)
             if not (prepared / 'manifest.json').exists():
                 _prepare(table, name, prepared, _source(table, flags.source, output, flags.rehearse))
+            elif flags.source:
+                print(f'{prepared} is prepared already; --source is not read', file=sys.stderr)
             _refuse_missing_units(prepared, [job for job in jobs if job.data == name])
         for number, job in enumerate(jobs, 1):
             if not job.results():

@@ -172,4 +172,7 @@ def test_a_table_of_folds_is_rehearsed_from_drawing_to_table(tmp_path, in_proces
     assert '99.7' not in text and 'a paper' not in text and 'A note' not in text
     assert not (tmp_path / 'out' / 'table.md').exists()
     assert main([*command, '--fold-by=subject']) == 0
+    assert 'is prepared already' not in capsys.readouterr().err
+    assert main([*command, '--fold-by=subject', '--source=elsewhere']) == 0
+    assert 'is prepared already; --source is not read' in capsys.readouterr().err
     assert len(in_process) == 3  # nothing is drawn, prepared or trained again

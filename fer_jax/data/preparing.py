@@ -101,7 +101,8 @@ def prepare_pictures(
     Args:
         image_shape: what pictures must have before they are aligned; None: anything.
         align: takes up to 16 images and gives for each an object with `image`, the uint8 [H, W, C] that takes its
-            place, and `found`, whether there is a face in it; called in this process.
+            place, `found`, whether there is a face in it, and `move`, float [2, 3], from places in the one to those
+            in the other; called in this process.
         keep_missing: what becomes of images without a face: kept as `align` gives them, or rejected.
         workers: how many processes read and encode.
         progress: is called with a number of candidates whenever that many more are done.
@@ -165,7 +166,7 @@ def _make_aligned_shard(
                     continue
                 face = next(faces)
                 if face.found or keep_missing:
-                    shard.add(face.image, found=face.found)
+                    shard.add(face.image, found=face.found, move=face.move)
                 else:
                     shard.reject(NO_FACE)
             progress(len(outcomes))
@@ -176,12 +177,17 @@ def _cut(candidates: Sequence[Candidate], length: int) -> list[Sequence[Candidat
     return [candidates[start : start + length] for start in range(0, len(candidates), length)]
 
 
+def corner(box: tuple[float, float, float, float]) -> tuple[int, int]:
+    """Left and top of what is cut out for a box, in whole pixels of the picture."""
+    return round(max(box[0], 0.0)), round(max(box[1], 0.0))
+
+
 def _cut_out(image: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
     """The part of the image [H, W, C] within left, top, width, height; what lies outside the image is left out."""
     if not all(map(math.isfinite, box)):
         raise ValueError(f'the face box {box} is not finite')
     height, width, _ = image.shape
-    left, top = (round(max(value, 0.0)) for value in box[:2])
+    left, top = corner(box)
     right, bottom = round(min(box[0] + box[2], width)), round(min(box[1] + box[3], height))
     if right <= left or bottom <= top:
         shown = ', '.join(f'{value:g}' for value in box)

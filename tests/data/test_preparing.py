@@ -147,12 +147,13 @@ def test_what_is_done_is_not_done_again_unless_it_is_damaged(small_shards, tmp_p
 class Aligned:
     image: np.ndarray
     found: bool
+    move: np.ndarray
 
 
 def darkest_corner(images):
     """Finds a face where the first pixel is dark; takes the upper left quarter for it."""
     assert 0 < len(images) <= 16
-    return [Aligned(image[:3, :3], image[0, 0, 0] < 128) for image in images]
+    return [Aligned(image[:3, :3], image[0, 0, 0] < 128, np.eye(2, 3)) for image in images]
 
 
 @pytest.mark.parametrize('keep', (True, False))

@@ -74,13 +74,8 @@ def test_a_mistake_is_one_line_and_leaves_nothing(mistake, tmp_path, monkeypatch
 @pytest.mark.parametrize('mistake', ('misspelt flag', 'missing file'))
 def test_a_real_process_ends_with_one_line_and_no_traceback(mistake, tmp_path):
     arguments, message = MISTAKES[mistake]
-    done = subprocess.run(
-        [sys.executable, '-m', 'fer_jax.prepare', *arguments],
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, '-m', 'fer_jax.prepare', *arguments]
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stdout == ''
     assert done.stderr.count('\n') == 1

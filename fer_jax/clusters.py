@@ -1,7 +1,7 @@
 """How a process learns that it is one of several: from flags, this package's launcher, Open MPI, Slurm or Kubernetes.
 
-Only reads the environment. What `jax.distributed.initialize` finds by itself (the coordinator under Slurm and Open MPI 4)
-is left to it; see jax/_src/clusters.
+Only reads the environment. What `jax.distributed.initialize` finds by itself (the coordinator under Slurm and Open MPI
+4) is left to it; see jax/_src/clusters.
 """
 
 from __future__ import annotations
@@ -144,8 +144,8 @@ def allocated_gpus(environment: Mapping[str, str]) -> int:
 def gpus_of_process(member: Membership, environment: Mapping[str, str]) -> list[int] | None:
     """Which of the GPUs that CUDA shows are this process's; None leaves all to it.
 
-    jax takes one GPU for a process of Slurm or Open MPI, whatever it is given. Here the processes of a host share evenly
-    what all of them see; where Slurm has given each its own, it takes all it sees.
+    jax takes one GPU for a process of Slurm or Open MPI, whatever it is given. Here the processes of a host share
+    evenly what all of them see; where Slurm has given each its own, it takes all it sees.
 
     Raises:
         UserError: if the GPUs do not divide over the processes of the host.

@@ -1,7 +1,7 @@
 """Several processes that train one run: they join, agree, and end together.
 
-jax.distributed is the engine. Its coordination service, which lives in process 0, tells who is alive and carries the few
-words that are not a device's business: what must be the same everywhere, and why a process ended.
+jax.distributed is the engine. Its coordination service, which lives in process 0, tells who is alive and carries the
+few words that are not a device's business: what must be the same everywhere, and why a process ended.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class _Peers:
         self.exchanges = 0  # names them; the same in all processes, which call in the same order
         self.step: int | None = None
         self.code: int | None = None  # once this process ends
+        self.lock = threading.Lock()
         self.listener = threading.Thread(target=self._listen, daemon=True)
         self.listener.start()
 
@@ -82,9 +83,18 @@ class _Peers:
         self.wait(place)
         return [text for _, text in sorted(self.client.key_value_dir_get(place + '/'))]
 
+    def begin_end(self, code: int, line: str) -> bool:
+        """Says why this process ends, unless another thread was first."""
+        with self.lock:
+            first = self.code is None
+            if first:
+                self.code = code
+        if first and line:
+            _say(line)
+        return first
+
     def tell_end(self, code: int, line: str) -> None:
-        """Ends this process, and with it the others, which say why."""
-        self.code = code
+        """Ends this process, and with it the others, which hear why."""
         with contextlib.suppress(Exception):  # the service may be gone, or another process was first
             self.client.key_value_set('fer_jax/end', json.dumps([self.member.index, code, line]))
             self.wait('fer_jax/ended', _LAST_WORDS)
@@ -109,20 +119,18 @@ class _Peers:
                 if 'DEADLINE_EXCEEDED' not in str(error):
                     return  # the service is gone, of which `lost` hears
         index, code, line = json.loads(text)
-        if code == 0 or self.code is not None:  # all are at their end, or this process ends already
+        if code == 0 or not self.begin_end(code, f'process {index} ended: {line}'):  # all are at their end
             return
-        self.code = code
-        _say(f'process {index} ended: {line}')
         with contextlib.suppress(Exception):
             self.client.wait_at_barrier('fer_jax/ended', _LAST_WORDS)
         _leave(code)
 
     def lost(self, *_: Any) -> None:
         """Leaves because a peer does not answer; called by the service's thread or for a collective that failed."""
-        if self.code is None:
-            self.code = LOST
-            at = 'before the first step' if self.step is None else f'at step {self.step}'
-            _say(f'a peer was lost {at}; ending with code {LOST}: started again, the run goes on from its checkpoint')
+        at = 'before the first step' if self.step is None else f'at step {self.step}'
+        self.begin_end(
+            LOST, f'a peer was lost {at}; ending with code {LOST}: started again, the run goes on from its checkpoint'
+        )
         _leave(self.code)
 
 
@@ -281,15 +289,15 @@ def together(explain: Callable[[BaseException], tuple[int, str] | None]) -> Iter
 def _end_by(error: BaseException, explained: tuple[int, str] | None) -> None:
     if explained is None and _is_loss(error):
         time.sleep(0.5)  # a process that ends badly says why before it breaks a collective
-        while _peers.code is not None:
-            time.sleep(1)  # the thread that heard it ends this process
-        _peers.lost()
-    if explained is None:
+        if _peers.code is None:
+            _peers.lost()
+    elif explained is not None and _peers.begin_end(*explained):
+        _peers.tell_end(*explained)
+    elif explained is None and _peers.begin_end(1, ''):
         sys.excepthook(type(error), error, error.__traceback__)
-        explained = (1, f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else "see its output"}')
-    else:
-        _say(explained[1])
-    _peers.tell_end(*explained)
+        _peers.tell_end(1, ': '.join([type(error).__name__, *str(error).splitlines()[:1]]))
+    while True:  # until the thread that was first ends this process
+        time.sleep(1)
 
 
 def _is_loss(error: BaseException) -> bool:
@@ -342,7 +350,7 @@ def _loss_reported() -> Iterator[None]:
     process, so the same function is what C++ calls at its end.
     """
     make = _jax.get_distributed_runtime_client
-    with contextlib.suppress(OSError, AttributeError):  # then the process aborts (134), which is started again as well
+    with contextlib.suppress(OSError, AttributeError):  # then it aborts (134), and is started again as well
         ctypes.CDLL('libstdc++.so.6')['_ZSt13set_terminatePFvvE'](_terminate)
     _jax.get_distributed_runtime_client = lambda *given, **more: make(
         *given, **more, missed_heartbeat_callback=_on_loss

@@ -78,7 +78,7 @@ with distributed.together(cli.explain):
     for code, out, error in Processes(source, num=3).end():
         assert (code, out) == (2, '')
         assert error.count('\n') == 1
-        assert 'differ in the configuration: process 0 has seed=0, process 1 has seed=1' in error
+        assert 'the processes differ in the configuration: process 0 has seed=0, process 1 has seed=1' in error
 
 
 @pytest.mark.parametrize('index', [0, 1])

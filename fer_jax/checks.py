@@ -24,9 +24,9 @@ _RANGES = (
     ),
     (
         'seed data.size train.steps train.epochs train.steps_per_dispatch train.mixup train.cutmix '
-        'train.early_stopping optimizer.learning_rate optimizer.base_batch_size optimizer.weight_decay optimizer.clip_norm optimizer.clip_value '
-        'schedule.warmup_epochs schedule.step_start_epochs evaluation.every_steps checkpoint.every_steps '
-        'checkpoint.snapshot_steps augment.rotate augment.shift augment.shear augment.brightness augment.contrast',
+        'train.early_stopping optimizer.learning_rate optimizer.base_batch_size optimizer.weight_decay '
+        'optimizer.clip_norm optimizer.clip_value schedule.warmup_epochs schedule.step_start_epochs evaluation.every_steps '
+        'checkpoint.every_steps checkpoint.snapshot_steps augment.rotate augment.shift augment.shear augment.brightness augment.contrast',
         lambda value: value >= 0,
         'at least 0',
     ),

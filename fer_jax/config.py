@@ -31,7 +31,9 @@ def default_config() -> ConfigDict:
     data.rename = ()  # OLD=NEW classes, in every split alike; two that become one name are merged
     data.limit = ()  # CLASS=N: at most N training images of a class; evaluation splits stay whole
     data.soft_labels = False  # train on the annotators' distribution of votes, where the data has votes
-    data.feed = 'auto'  # resident (all images on the device), streaming (decoded while training), auto (by size)
+    # resident (all images on every device), sharded (on the devices together, a part on each), streaming (decoded while
+    # training), auto (the first of these that fits); the batches are the same
+    data.feed = 'auto'
     data.resplit = ()  # training cut anew: .9,.1 or 250 (images per class) for a validation, .8,.1,.1 for a test too
     data.folds = 0  # k-fold cross-validation: how many folds; 0 = the data's own splits
     data.fold = 0  # the fold that is tested

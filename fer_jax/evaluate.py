@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fer_jax import cli, experiment, runtime
+from fer_jax import cli, distributed, experiment, runtime
 from fer_jax.data.dataset import SPLITS, Dataset
 from fer_jax.data.preprocess import VIEWS
 from fer_jax.errors import UserError
@@ -22,6 +22,7 @@ from fer_jax.evaluation.scores import score_predictions, update_scores_file
 from fer_jax.reports.report import write_report
 from fer_jax.reports.tables import quick_table
 from fer_jax.training.checkpoints import Checkpoints
+from fer_jax.training.mesh import make_placement
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -65,7 +66,7 @@ def evaluate_runs(
         dataset: the first run's data, where the caller has it loaded.
 
     Returns:
-        scores.json as written.
+        scores.json as written; in the processes besides the first, which alone writes and prints, nothing.
 
     Raises:
         UserError: if runs do not fit together, or have not the checkpoints asked for.
@@ -88,6 +89,8 @@ def evaluate_runs(
         predicted.append(_predict_group(group, read, tta, loaded[key]))
     dataset = predicted[0].dataset
     predictions = {split: _gather(groups, predicted, members, split) for split in read}
+    if not distributed.is_main():
+        return {}
     for split in read:
         save_predictions(os.path.join(output, 'predictions', f'{split}.npz'), predictions[split])
     for split in splits:
@@ -211,15 +214,17 @@ def _predict_group(group: Sequence[_Member], splits: Sequence[str], tta: str, da
     model = experiment.make_model(run.config, len(run.class_names))
     side, channels = run.preprocessing.input_side, run.preprocessing.channels
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, side, side, channels)))
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    target = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=here), shapes)
+    placement = make_placement()
+    everywhere = {'sharding': placement.replicated}
+    target = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, **everywhere), shapes)
     stacked = stack_members([Checkpoints(m.run.workdir).restore_model(m.step, target) for m in group])
-    predict = make_predict(model, run.preprocessing, tta)
+    predict = make_predict(model, run.preprocessing, tta, placement=placement)
     logits = {}
     for split in splits:
-        words = f'{split}: {len(group)} x {run.config.model.name}' if sys.stderr.isatty() else None
+        shown = sys.stderr.isatty() and distributed.is_main()
+        words = f'{split}: {len(group)} x {run.config.model.name}' if shown else None
         images = dataset.splits[split].images
-        logits[split] = predict_split(predict, stacked, images, run.config.evaluation.batch_size, words)
+        logits[split] = predict_split(predict, stacked, images, run.config.evaluation.batch_size, words, placement)
     return _Predicted(dataset, logits)
 
 

@@ -37,7 +37,7 @@ class PlainCNN(nn.Module):
     def __call__(
         self, images_BHWC: Float[Array, 'B H W C'], train: bool = False
     ) -> tuple[Float[Array, 'B K'], dict[str, Array]]:
-        """Logits (float32), and intermediates: `features`, the dense layer's output; `maps`, the last pool's, rectified."""
+        """Logits (float32), and intermediates: `features`, the dense layer's output; `maps`, the last pool's."""
         x = images_BHWC.astype(self.dtype)
         for layer, channels in enumerate(self.channels):
             # ReLU after the pool gives the same values on a quarter of the pixels.

@@ -8,20 +8,18 @@ import os
 import sys
 from collections.abc import Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fer_jax import cli, distributed, experiment, runtime
 from fer_jax.data.dataset import SPLITS, Dataset
 from fer_jax.data.preprocess import VIEWS
 from fer_jax.errors import UserError
-from fer_jax.evaluation.inference import make_predict, predict_split, stack_members
+from fer_jax.evaluation.inference import make_predict, predict_split
 from fer_jax.evaluation.predictions import Predictions, save_predictions
 from fer_jax.evaluation.scores import score_predictions, update_scores_file
+from fer_jax.members import Member, choose_members, group_members, load_group, refuse_twice
 from fer_jax.reports.report import write_report
 from fer_jax.reports.tables import quick_table
-from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.mesh import make_placement
 
 
@@ -71,12 +69,9 @@ def evaluate_runs(
     Raises:
         UserError: if runs do not fit together, or have not the checkpoints asked for.
     """
-    places = [os.path.abspath(workdir) for workdir in workdirs]
-    for workdir, place in zip(workdirs, places, strict=True):
-        if places.count(place) > 1:
-            raise UserError(f'{workdir} is named twice; its members would count twice')
-    members = [member for workdir in workdirs for member in _members(experiment.read_run(workdir), last)]
-    groups = _group(members)
+    refuse_twice(workdirs)
+    members = [member for workdir in workdirs for member in choose_members(experiment.read_run(workdir), last)]
+    groups = group_members(members, ('class_names', 'manifest_hash'), _data_key)
     _refuse_output(output, workdirs, members[0].run.manifest_hash)
     loaded = {} if dataset is None else {_data_key(members[0].run): dataset}
     predicted, read = [], tuple(splits)
@@ -99,7 +94,7 @@ def evaluate_runs(
         )
         scores['tta'] = tta
         written = update_scores_file(os.path.join(output, 'scores.json'), split, scores)
-    if os.path.abspath(output) not in places:
+    if os.path.abspath(output) not in map(os.path.abspath, workdirs):
         summary = members[0].run.summary if len(groups) == 1 else {}
         description = experiment.describe(None, dataset, runs=list(workdirs), tta=tta, model_summary=summary)
         experiment.write_json(os.path.join(output, 'config.json'), description)
@@ -131,36 +126,6 @@ def _to_read(splits: Sequence[str], dataset: Dataset) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*(['validation'] if 'validation' in dataset.splits else []), *splits]))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Member:
-    run: experiment.RunDescription
-    step: int
-
-    @property
-    def name(self) -> str:
-        return f'{os.path.basename(os.path.abspath(self.run.workdir))}@{self.step}'
-
-
-def _members(run: experiment.RunDescription, last: int) -> list[_Member]:
-    if last > run.config.checkpoint.keep_last:
-        raise UserError(
-            f'{run.workdir} keeps its last {run.config.checkpoint.keep_last} members, {last} are asked for; '
-            f'train with config.checkpoint.keep_last={last}'
-        )
-    checkpoints = Checkpoints(run.workdir)
-    if not checkpoints.steps():
-        raise UserError(f'{run.workdir} has no checkpoint yet; train it first')
-    if not last:
-        best = checkpoints.best()
-        return [_Member(run, checkpoints.steps()[-1] if best is None else best)]
-    steps = checkpoints.members(last)
-    if len(steps) < last:
-        raise UserError(
-            f'{run.workdir} has {len(steps)} of the {last} members asked for; take --last={len(steps)}, or train it on'
-        )
-    return [_Member(run, step) for step in steps]
-
-
 def _refuse_output(output: str, workdirs: Sequence[str], manifest_hash: str) -> None:
     """Refuses an output that holds another run, or an evaluation on other data: its files would speak of both."""
     path = os.path.join(output, 'config.json')
@@ -182,23 +147,6 @@ def _data_key(run: experiment.RunDescription) -> str:
     return repr(run.config.data.to_dict())
 
 
-def _group(members: Sequence[_Member]) -> list[list[_Member]]:
-    """Members whose parameters stack: same network, same input. Refuses runs that are not comparable."""
-    first = members[0].run
-    groups: dict[str, list[_Member]] = {}
-    for member in members:
-        run = member.run
-        for what in ('class_names', 'manifest_hash'):
-            if getattr(run, what) != getattr(first, what):
-                raise UserError(
-                    f'{run.workdir} and {first.workdir} differ in {what.replace("_", " ")}: '
-                    f'{getattr(run, what)} and {getattr(first, what)}; only runs on the same data can be averaged'
-                )
-        key = repr((run.config.model.to_dict(), run.preprocessing, _data_key(run)))
-        groups.setdefault(key, []).append(member)
-    return list(groups.values())
-
-
 @dataclasses.dataclass
 class _Predicted:
     """What a group of members said, by split."""
@@ -207,17 +155,12 @@ class _Predicted:
     logits: dict[str, np.ndarray]
 
 
-def _predict_group(group: Sequence[_Member], splits: Sequence[str], tta: str, dataset: Dataset) -> _Predicted:
+def _predict_group(group: Sequence[Member], splits: Sequence[str], tta: str, dataset: Dataset) -> _Predicted:
     run = group[0].run
     if dataset.manifest_hash != run.manifest_hash:
         raise UserError(f'{run.workdir} was trained on other data than {run.config.data.name} now holds')
-    model = experiment.make_model(run.config, len(run.class_names))
-    side, channels = run.preprocessing.input_side, run.preprocessing.channels
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, side, side, channels)))
     placement = make_placement()
-    everywhere = {'sharding': placement.replicated}
-    target = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, **everywhere), shapes)
-    stacked = stack_members([Checkpoints(m.run.workdir).restore_model(m.step, target) for m in group])
+    model, stacked = load_group(group, placement.replicated)
     predict = make_predict(model, run.preprocessing, tta, placement=placement)
     logits = {}
     for split in splits:
@@ -229,7 +172,7 @@ def _predict_group(group: Sequence[_Member], splits: Sequence[str], tta: str, da
 
 
 def _gather(
-    groups: Sequence[Sequence[_Member]], predicted: Sequence[_Predicted], members: Sequence[_Member], split: str
+    groups: Sequence[Sequence[Member]], predicted: Sequence[_Predicted], members: Sequence[Member], split: str
 ) -> Predictions:
     """The groups' logits in the members' order; a twin is one in the training split of any of the runs."""
     logits = {

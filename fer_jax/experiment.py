@@ -222,6 +222,7 @@ class RunDescription:
         preprocessing: as it was trained.
         class_names: K names in the order of the logits.
         manifest_hash: of its data.
+        align: how `prepare --align` brought its faces to one place (detector, size, …); None: pictures as they were.
         summary: parameters and operations.
     """
 
@@ -230,6 +231,7 @@ class RunDescription:
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     manifest_hash: str
+    align: dict[str, Any] | None
     summary: dict[str, float | int]
 
 
@@ -252,6 +254,7 @@ def read_run(workdir: str) -> RunDescription:
             preprocessing=Preprocessing(**described['preprocessing']),
             class_names=tuple(described['manifest']['class_names']),
             manifest_hash=described['manifest_hash'],
+            align=described['manifest'].get('align'),
             summary=described['model_summary'],
         )
     except FileNotFoundError:

@@ -12,7 +12,7 @@ from PIL import Image
 
 MAX_PIXELS = 100_000_000
 
-_FORMATS = ('JPEG', 'PNG', 'BMP', 'PPM', 'TIFF', 'WEBP')
+_FORMATS = ('JPEG', 'PNG', 'BMP', 'PPM', 'TIFF', 'WEBP', 'GIF')
 _ORIENTATION = 0x0112  # the tag of EXIF, and how to undo its values
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -47,7 +47,7 @@ def parse_pixels(text: str, height: int, width: int) -> np.ndarray:
 def decode_picture(data: bytes) -> np.ndarray:
     """A picture file to uint8 [H, W, C]: upright (EXIF), C is 1 where red, green and blue are equal everywhere, else 3.
 
-    The format is told by content: JPEG, PNG, BMP, PPM, TIFF or WebP; of several frames the first. Transparent
+    The format is told by content: JPEG, PNG, BMP, PPM, TIFF, WebP or GIF; of several frames the first. Transparent
     pixels lie on white, as in a browser; 16 bits become 8 by rounding; colour profiles are not applied. More than
     MAX_PIXELS in the header is refused before anything is decoded. Not for threads: it silences Pillow's warnings.
 
@@ -72,11 +72,22 @@ def decode_unchanged(data: bytes) -> tuple[np.ndarray, bool]:
                     picture = picture.transpose(turn)
                 return _eight_bits(picture), plain and turn is None
     except Image.UnidentifiedImageError:
-        raise ValueError('not a picture (JPEG, PNG, BMP, PPM, TIFF, WebP)') from None
+        raise ValueError('not a picture (JPEG, PNG, BMP, PPM, TIFF, WebP, GIF)') from None
     except Image.DecompressionBombError:
         raise ValueError(f'more than {MAX_PIXELS:,} pixels') from None
     except Exception as error:  # Pillow lets SyntaxError, struct.error, OSError and more through on damaged files
         raise ValueError(f'undecodable picture: {str(error) or type(error).__name__}') from None
+
+
+def count_frames(data: bytes) -> int:
+    """How many frames a GIF, PNG, WebP or TIFF has, of which `decode_picture` gives the first; 1 for anything else."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            with Image.open(io.BytesIO(data), formats=('GIF', 'PNG', 'WEBP', 'TIFF')) as picture:
+                return int(getattr(picture, 'n_frames', 1))
+    except Exception:  # as above; who wants to know has decoded the first
+        return 1
 
 
 def decode_stored(data: bytes) -> np.ndarray:

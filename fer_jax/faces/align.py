@@ -17,6 +17,7 @@ from fer_jax.faces.face import TEMPLATE, Detector, Face
 from fer_jax.faces.pyramid import Octaves
 
 MISSING = ('keep', 'reject')
+BOX_SHARE = 1.1
 _AS_SURE = 0.2  # faces whose score is lower than the best by more than this are no candidates for the main one
 
 
@@ -104,20 +105,31 @@ def template(size: int, margin: float = 0.0) -> np.ndarray:
     return size * (TEMPLATE + margin) / (1 + 2 * margin)
 
 
-def warp(image: np.ndarray, points: np.ndarray, size: int, margin: float = 0.0) -> np.ndarray:
+def cut_square(image: np.ndarray | Octaves, box: np.ndarray, size: int) -> np.ndarray:
+    """The square about the middle of a face's box, BOX_SHARE times as large as its longer side, not turned.
+
+    That is about the template's frame. Resized and continued outside the picture as by `warp`; uint8 [size, size, C].
+    """
+    side = BOX_SHARE * box[2:].max()
+    corner = box[:2] + box[2:] / 2 - side / 2
+    return warp(image, corner + side * TEMPLATE, size)
+
+
+def warp(image: np.ndarray | Octaves, points: np.ndarray, size: int, margin: float = 0.0) -> np.ndarray:
     """The picture turned, scaled and shifted so that the points come to lie as near the template as can be.
 
     Least squares (Umeyama 1991), cubic interpolation, antialiased where it shrinks; the picture's edge goes on outside.
 
     Args:
-        image: uint8 [H, W], [H, W, 1] or [H, W, 3].
+        image: uint8 [H, W], [H, W, 1] or [H, W, 3], or its Octaves, which serve many faces of one large picture.
         points: float [5, 2], (x, y) in pixels of the image.
 
     Returns:
         uint8 [size, size, C], C as in the image.
     """
     move = _similarity(points, size, margin)
-    picture, shrunk = Octaves(image).at_least(move.scale)
+    octaves = image if isinstance(image, Octaves) else Octaves(image)
+    picture, shrunk = octaves.at_least(move.scale)
     back = np.diag([*1 / shrunk, 1]) @ np.linalg.inv(move.params)
     corners = back[:2, :2] @ np.array([(0, size, 0, size), (0, 0, size, size)]) + back[:2, 2:]
     low, high = np.floor(corners.min(1)).astype(int) - 4, np.ceil(corners.max(1)).astype(int) + 4
@@ -130,7 +142,7 @@ def warp(image: np.ndarray, points: np.ndarray, size: int, margin: float = 0.0) 
     if step > 1:
         patch = patch.filter(ImageFilter.GaussianBlur((step - 1) / 2))  # as skimage.transform.resize does
     aligned = patch.transform((size, size), Transform.AFFINE, tuple(back[:2].ravel()), Resampling.BICUBIC)
-    return np.asarray(aligned)[..., : _channels(image)]
+    return np.asarray(aligned)[..., : octaves.channels]
 
 
 def _similarity(points: np.ndarray, size: int, margin: float) -> SimilarityTransform:

@@ -55,6 +55,9 @@ class DlibDetector:
         self._threshold, self._rim = (-0.5, 0.25) if portraits else (0.0, 0.0)
         self._enlarge_to = enlarge_to
 
+    def warm_up(self) -> None:
+        """Nothing: dlib compiles nothing."""
+
     def detect(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
         """The faces of every picture, best first; pictures are uint8 [H, W], [H, W, 1] or [H, W, 3], of any sizes.
 

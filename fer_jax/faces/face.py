@@ -30,6 +30,10 @@ class Face:
 
 
 class Detector(Protocol):
+    def warm_up(self) -> None:
+        """Compiles whatever is to be compiled, so that no later picture waits for it."""
+        ...
+
     def detect(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
         """The faces of every picture, best first; pictures are uint8 [H, W], [H, W, 1] or [H, W, 3], of any sizes."""
         ...

@@ -29,6 +29,10 @@ class PortraitMtcnn:
     def __init__(self, weights: Path | None = None):
         self._mtcnn = Mtcnn(FIRST, weights)
 
+    def warm_up(self) -> None:
+        """Compiles every program, so that no later picture waits for it."""
+        self._mtcnn.warm_up()
+
     def detect(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
         """The faces of every picture, best first; pictures are uint8 [H, W], [H, W, 1] or [H, W, 3], of any sizes.
 

@@ -22,6 +22,7 @@ class Octaves:
     """A picture and its halves, quarters, …, made when needed: what is small is taken from these, not from the whole.
 
     shape: (height, width) of the picture.
+    channels: 1 or 3, of the picture; its sizes all have three.
     """
 
     def __init__(self, image: np.ndarray):
@@ -35,6 +36,7 @@ class Octaves:
             raise ValueError(f'a picture is uint8 [H, W], [H, W, 1] or [H, W, 3], not {image.dtype} {image.shape}')
         self.shape = image.shape[:2]
         grey = image.size == image.shape[0] * image.shape[1]
+        self.channels = 1 if grey else 3
         self._pictures = [Image.fromarray(image.reshape(self.shape) if grey else image).convert('RGB')]
 
     def level(self, scale: float) -> np.ndarray:

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fer_jax.models.layers import BatchNorm, ConvMaxPool, check_side, max_pool_2x2
+from fer_jax.models.layers import BatchNorm, ConvMaxPool, check_side, last_maps, max_pool_2x2
 
 _keras_init = nn.initializers.glorot_uniform()
 
@@ -41,7 +41,7 @@ class AffectNetCNN(nn.Module):
     def __call__(
         self, images_BHWC: Float[Array, 'B H W C'], train: bool = False
     ) -> tuple[Float[Array, 'B K'], dict[str, Array]]:
-        """Logits (float32), and intermediates: `features` [B, 64], what the head sees.
+        """Logits (float32), and intermediates: `features` [B, 64], what the head sees; `maps`, the last convolution.
 
         Raises:
             UserError: for images below 48 pixels a side, of which the last pool would leave nothing.
@@ -66,13 +66,14 @@ class AffectNetCNN(nn.Module):
         x = max_pool_2x2(norm(conv(x, 64)))
         x = norm(max_pool_2x2(drop(conv(x, 128), 0.5)))
         x = max_pool_2x2(norm(drop(conv(x, 256), 0.3)))
-        x = norm(max_pool_2x2(drop(conv(x, 512), 0.4)))
+        maps_BHWC = last_maps(self, conv(x, 512))
+        x = norm(max_pool_2x2(drop(maps_BHWC, 0.4)))
         x = x.reshape(len(x), -1)
         x = drop(dense(x, 256), 0.25)
         x = drop(dense(x, 128), 0.25)
         features_BD = dense(x, 64)
         logits_BK = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=_keras_init, name='head')(features_BD)
-        return logits_BK.astype(jnp.float32), {'features': features_BD}
+        return logits_BK.astype(jnp.float32), {'features': features_BD, 'maps': maps_BHWC}
 
 
 class BaselineCNN(nn.Module):
@@ -97,7 +98,7 @@ class BaselineCNN(nn.Module):
     def __call__(
         self, images_BHWC: Float[Array, 'B H W C'], train: bool = False
     ) -> tuple[Float[Array, 'B K'], dict[str, Array]]:
-        """Logits (float32), and intermediates: `features` [B, H//16 * W//16 * 24], what the head sees.
+        """Logits (float32), and intermediates: `maps` [B, H//16, W//16, 24], the last convolution; `features`, it flat.
 
         Raises:
             UserError: for images below 16 pixels a side.
@@ -108,7 +109,8 @@ class BaselineCNN(nn.Module):
             x = ConvMaxPool(channels, 3, dtype=self.dtype, blocked=self.blocked, name=f'Conv_{layer}')(x)
             x = nn.relu(x)  # after the pool: the same values from a quarter of the pixels
         x = nn.relu(nn.Conv(24, (3, 3), padding=1, dtype=self.dtype, name='Conv_4')(x))
-        features_BD = x.reshape(len(x), -1)
+        maps_BHWC = last_maps(self, x)
+        features_BD = maps_BHWC.reshape(len(x), -1)
         x = nn.Dropout(self.dropout, deterministic=not train)(features_BD)
         logits_BK = nn.Dense(self.num_classes, dtype=self.dtype, name='head')(x)
-        return logits_BK.astype(jnp.float32), {'features': features_BD}
+        return logits_BK.astype(jnp.float32), {'features': features_BD, 'maps': maps_BHWC}

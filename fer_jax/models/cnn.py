@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fer_jax.models.layers import ConvMaxPool
+from fer_jax.models.layers import ConvMaxPool, last_maps
 
 _he_normal = nn.initializers.he_normal()
 
@@ -37,16 +37,17 @@ class PlainCNN(nn.Module):
     def __call__(
         self, images_BHWC: Float[Array, 'B H W C'], train: bool = False
     ) -> tuple[Float[Array, 'B K'], dict[str, Array]]:
-        """Logits (float32), and intermediates: `features`, the dense layer's output."""
+        """Logits (float32), and intermediates: `features`, the dense layer's output; `maps`, the last pool's."""
         x = images_BHWC.astype(self.dtype)
         for layer, channels in enumerate(self.channels):
             # ReLU after the pool gives the same values on a quarter of the pixels.
             x = nn.relu(ConvMaxPool(channels, dtype=self.dtype, blocked=self.blocked, name=f'Conv_{layer}')(x))
-        x = x.reshape(len(x), -1)
+        maps_BHWC = last_maps(self, x)
+        x = maps_BHWC.reshape(len(x), -1)
         features_BD = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, kernel_init=_he_normal)(x))
         x = nn.Dropout(self.dropout, deterministic=not train)(features_BD)
         logits_BK = nn.Dense(self.num_classes, dtype=self.dtype, name='head')(x)
-        return logits_BK.astype(jnp.float32), {'features': features_BD}
+        return logits_BK.astype(jnp.float32), {'features': features_BD, 'maps': maps_BHWC}
 
 
 class ShallowCNN(PlainCNN):

@@ -27,6 +27,16 @@ def check_side(model: nn.Module, images_BHWC: Array, least: int) -> None:
         )
 
 
+def last_maps(model: nn.Module, x_BHWC: Float[Array, 'B H W C']) -> Float[Array, 'B H W C']:
+    """The last convolutional features, passed through; to these saliency adds `saliency/shift` where it is given.
+
+    So the gradient of a logit by these features can be taken, without a second program for the rest of the network.
+    """
+    if model.has_variable('saliency', 'shift'):
+        return x_BHWC + model.get_variable('saliency', 'shift')
+    return x_BHWC
+
+
 def max_pool_2x2(x_BHWC: Float[Array, 'B H W C']) -> Float[Array, 'B H//2 W//2 C']:
     """2x2 max-pooling with stride 2; an odd last row or column is left out, as with padding VALID.
 

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fer_jax.models.layers import BatchNorm
+from fer_jax.models.layers import BatchNorm, last_maps
 
 _conv_init = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
@@ -58,7 +58,7 @@ class ResNet(nn.Module):
     def __call__(
         self, images_BHWC: Float[Array, 'B H W C'], train: bool = False
     ) -> tuple[Float[Array, 'B K'], dict[str, Array]]:
-        """Logits (float32), and intermediates: `features` [B, 512], the pooled output of the last stage."""
+        """Logits (float32), and intermediates: `maps`, the last stage's output; `features` [B, 512], their mean."""
         x = images_BHWC.astype(self.dtype)
         x = nn.Conv(64, (3, 3), padding=1, use_bias=False, dtype=self.dtype, kernel_init=_conv_init)(x)
         norm = BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype, groups=self.norm_groups)
@@ -67,10 +67,11 @@ class ResNet(nn.Module):
             for block in range(count):
                 stride = 2 if stage > 0 and block == 0 else 1
                 x = BasicBlock(64 * 2**stage, stride, self.dtype, self.norm_groups)(x, train)
-        features_BD = x.mean((1, 2))
+        maps_BHWC = last_maps(self, x)
+        features_BD = maps_BHWC.mean((1, 2))
         x = nn.Dropout(self.dropout, deterministic=not train)(features_BD)
         logits_BK = nn.Dense(self.num_classes, dtype=self.dtype, name='head')(x)
-        return logits_BK.astype(jnp.float32), {'features': features_BD}
+        return logits_BK.astype(jnp.float32), {'features': features_BD, 'maps': maps_BHWC}
 
 
 class ResNet18(ResNet):

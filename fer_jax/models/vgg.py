@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fer_jax.models.layers import BatchNorm, check_side, max_pool_2x2
+from fer_jax.models.layers import BatchNorm, check_side, last_maps, max_pool_2x2
 
 _conv_init = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
@@ -42,7 +42,9 @@ class VGG(nn.Module):
     def __call__(
         self, images_BHWC: Float[Array, 'B H W C'], train: bool = False
     ) -> tuple[Float[Array, 'B K'], dict[str, Array]]:
-        """Logits (float32), and intermediates: `features`, what the head sees, before dropout.
+        """Logits (float32), and intermediates: `features`, what the head sees, before dropout; `maps`.
+
+        `maps` are the last convolution's, after BatchNorm and ReLU and before the pool, which leaves one pixel of 48.
 
         Raises:
             UserError: if the images are smaller than the pools need.
@@ -52,11 +54,13 @@ class VGG(nn.Module):
             BatchNorm, use_running_average=not train, momentum=0.9, dtype=self.dtype, groups=self.norm_groups
         )
         x = images_BHWC.astype(self.dtype)
-        for stage in self.stages:
-            for layer, channels in enumerate(stage):
+        for number, stage in enumerate(self.stages, 1):
+            for layer, channels in enumerate(stage, 1):
                 x = nn.Conv(channels, (3, 3), padding=1, dtype=self.dtype, kernel_init=_conv_init)(x)
                 x = norm()(x)
-                if layer == len(stage) - 1:
+                if layer == len(stage):
+                    if number == len(self.stages):
+                        x = maps_BHWC = last_maps(self, nn.relu(x))
                     x = max_pool_2x2(x)
                 x = nn.relu(x)  # after the pool: the same values from a quarter of the pixels
         x = x.reshape(len(x), -1) if self.hidden else x.mean((1, 2))
@@ -64,7 +68,7 @@ class VGG(nn.Module):
         for layer, units in enumerate(self.hidden):
             x = nn.relu(nn.Dense(units, dtype=self.dtype)(drop(x) if layer else x))
         logits_BK = nn.Dense(self.num_classes, dtype=self.dtype, name='head')(drop(x))
-        return logits_BK.astype(jnp.float32), {'features': x}
+        return logits_BK.astype(jnp.float32), {'features': x, 'maps': maps_BHWC}
 
 
 class VGG19(VGG):

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from fer_jax.data.pixels import decode_picture, decode_png, decode_stored, decode_unchanged, encode_png, parse_pixels
+from fer_jax.data.pixels import (
+    count_frames,
+    decode_picture,
+    decode_png,
+    decode_stored,
+    decode_unchanged,
+    encode_png,
+    parse_pixels,
+)
 
 FORMATS = ('PNG', 'BMP', 'PPM', 'TIFF', 'WEBP', 'JPEG')
 
@@ -144,6 +152,24 @@ def test_of_several_frames_the_first_counts(form, colour):
     )
 
 
+def test_a_gif_gives_its_first_frame_and_is_refused_where_it_is_cut_short(grey, colour):
+    few = Image.fromarray(colour).quantize(64)
+    data = saved(few, 'GIF', save_all=True, append_images=[few.transpose(Image.Transpose.ROTATE_180)])
+    np.testing.assert_array_equal(decode_picture(data), np.asarray(few.convert('RGB')))
+    np.testing.assert_array_equal(decode_picture(saved(Image.fromarray(grey), 'GIF')), grey[..., None])
+    for length in (20, 200, 900):
+        with pytest.raises(ValueError, match='not a picture|undecodable picture'):
+            decode_picture(data[:length])
+
+
+def test_frames_are_counted(colour):
+    first, second = Image.fromarray(colour), Image.fromarray(255 - colour)
+    for form in ('GIF', 'WEBP', 'PNG', 'TIFF'):
+        assert count_frames(saved(first, form, save_all=True, append_images=[second])) == 2, form
+        assert count_frames(saved(first, form)) == 1, form
+    assert count_frames(saved(first, 'JPEG')) == count_frames(b'') == count_frames(b'GIF89a') == 1
+
+
 @pytest.mark.parametrize('form', FORMATS)
 def test_truncated_pictures_are_refused(form, colour):
     data = saved(Image.fromarray(colour), form)
@@ -174,8 +200,8 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(bomb, size):
 
 
 def test_other_things_are_no_pictures():
-    gif = saved(Image.new('L', (4, 4)), 'GIF')
-    for data in (b'', b'hello', b'%PDF-1.4', b'<svg/>', gif):
+    icon = saved(Image.new('L', (16, 16)), 'ICO')
+    for data in (b'', b'hello', b'%PDF-1.4', b'<svg/>', icon):
         with pytest.raises(ValueError, match='not a picture'):
             decode_picture(data)
 

@@ -104,7 +104,8 @@ def test_any_size_gives_float32_logits_and_float32_parameters(name, side, channe
     assert logits.shape == (2, 5)
     assert logits.dtype == jnp.float32
     assert more['features'].shape == (2, FEATURES.get(name, (side // 16) ** 2 * 24))
-    assert more['features'].dtype == jnp.dtype(dtype)
+    assert more['features'].dtype == more['maps'].dtype == jnp.dtype(dtype)
+    assert more['maps'].ndim == 4 and len(more['maps']) == 2 and min(more['maps'].shape[1:3]) >= 2
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
 
 

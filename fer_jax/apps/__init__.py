@@ -1,0 +1,1 @@
+"""For people: what is made of pictures and films, drawn and written down."""

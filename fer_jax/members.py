@@ -1,0 +1,107 @@
+"""The members of ensembles: checkpoints of one run or several, chosen, grouped by what stacks, and loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fer_jax import experiment
+from fer_jax.errors import UserError
+from fer_jax.evaluation.inference import stack_members
+from fer_jax.training.checkpoints import Checkpoints
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One checkpoint of a run."""
+
+    run: experiment.RunDescription
+    step: int
+
+    @property
+    def name(self) -> str:
+        """For people: `run_seed0@1000`."""
+        return f'{os.path.basename(os.path.abspath(self.run.workdir))}@{self.step}'
+
+
+def refuse_twice(workdirs: Sequence[str]) -> None:
+    """Refuses a run that is named twice: its members would count twice."""
+    places = [os.path.abspath(workdir) for workdir in workdirs]
+    for workdir, place in zip(workdirs, places, strict=True):
+        if places.count(place) > 1:
+            raise UserError(f'{workdir} is named twice; its members would count twice')
+
+
+def choose_members(run: experiment.RunDescription, last: int) -> list[Member]:
+    """A run's last so many members, oldest first; with 0 its best one by validation.
+
+    Raises:
+        UserError: if it has not so many.
+    """
+    if last > run.config.checkpoint.keep_last:
+        raise UserError(
+            f'{run.workdir} keeps its last {run.config.checkpoint.keep_last} members, {last} are asked for; '
+            f'train with config.checkpoint.keep_last={last}'
+        )
+    checkpoints = Checkpoints(run.workdir)
+    if not checkpoints.steps():
+        raise UserError(f'{run.workdir} has no checkpoint yet; train it first')
+    if not last:
+        best = checkpoints.best()
+        return [Member(run, checkpoints.steps()[-1] if best is None else best)]
+    steps = checkpoints.members(last)
+    if len(steps) < last:
+        raise UserError(
+            f'{run.workdir} has {len(steps)} of the {last} members asked for; take --last={len(steps)}, or train it on'
+        )
+    return [Member(run, step) for step in steps]
+
+
+def group_members(
+    members: Sequence[Member], same: Sequence[str], key: Callable[[experiment.RunDescription], Hashable]
+) -> list[list[Member]]:
+    """Members whose parameters stack: same network, same preprocessing, same `key` of their runs.
+
+    Args:
+        same: what all runs must agree in, attributes of RunDescription.
+
+    Raises:
+        UserError: if they do not.
+    """
+    first = members[0].run
+    groups: dict[Hashable, list[Member]] = {}
+    for member in members:
+        run = member.run
+        for what in same:
+            if getattr(run, what) != getattr(first, what):
+                raise UserError(
+                    f'{run.workdir} and {first.workdir} differ in {what.replace("_", " ")}: '
+                    f'{getattr(run, what)} and {getattr(first, what)}; only runs on the same data can be averaged'
+                )
+        groups.setdefault((repr(run.config.model.to_dict()), run.preprocessing, key(run)), []).append(member)
+    return list(groups.values())
+
+
+def load_group(group: Sequence[Member], everywhere: jax.sharding.Sharding | None = None) -> tuple[nn.Module, Any]:
+    """The network of members that stack, and their variables with a leading axis M.
+
+    Args:
+        group: of one network and input.
+        everywhere: where the variables lie; None: on the first local device.
+
+    Raises:
+        UserError: if a checkpoint is damaged.
+    """
+    run = group[0].run
+    model = experiment.make_model(run.config, len(run.class_names))
+    side, channels = run.preprocessing.input_side, run.preprocessing.channels
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, side, side, channels)))
+    everywhere = everywhere or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    target = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=everywhere), shapes)
+    return model, stack_members([Checkpoints(m.run.workdir).restore_model(m.step, target) for m in group])

@@ -65,6 +65,31 @@ class Alignment:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parse(argv)
+    output = arguments.output or Path('data', arguments.dataset)
+    try:
+        prepare(
+            arguments.dataset,
+            arguments.source,
+            output,
+            options=_options(arguments),
+            alignment=_alignment(arguments),
+            workers=arguments.workers,
+            overwrite=arguments.overwrite,
+        )
+    except KeyboardInterrupt:
+        print('fer_jax.prepare: interrupted; the same command goes on from here', file=sys.stderr)
+        return 130
+    return 0
+
+
+def settings_of(flags: Sequence[str]) -> dict[str, Any]:
+    """What a manifest says of these flags (without --source and --output): `dataset`, `options` and `align`."""
+    arguments = _parse([*flags, '--source=.'])
+    return _chosen(arguments.dataset, _options(arguments), _alignment(arguments))
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.ArgumentParser(prog='python -m fer_jax.prepare', description='Prepares a data set for training.')
     add = parser.add_argument
     add('--dataset', required=True, metavar='NAME', help=f'one of: {", ".join(READERS)}')
@@ -81,23 +106,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     add('--align-landmarks', type=Path, metavar='PATH', help='the file of 68 points that the detector dlib needs')
     add('--workers', type=int, default=usable_cores(), metavar='N', help='processes (default: one per core)')
     arguments = parser.parse_args(argv)
-    output = arguments.output or Path('data', arguments.dataset)
     if arguments.workers < 1:
         raise UserError(f'--workers={arguments.workers} is no number of processes; it can be 1 or more')
-    try:
-        prepare(
-            arguments.dataset,
-            arguments.source,
-            output,
-            options=ReaderOptions(arguments.classes, arguments.split, arguments.seed, arguments.votes),
-            alignment=_alignment(arguments),
-            workers=arguments.workers,
-            overwrite=arguments.overwrite,
-        )
-    except KeyboardInterrupt:
-        print('fer_jax.prepare: interrupted; the same command goes on from here', file=sys.stderr)
-        return 130
-    return 0
+    return arguments
+
+
+def _options(arguments: argparse.Namespace) -> ReaderOptions:
+    return ReaderOptions(arguments.classes, arguments.split, arguments.seed, arguments.votes)
 
 
 def prepare(
@@ -145,16 +160,16 @@ def prepare(
 def _settings(dataset: str, source: Source, options: ReaderOptions, alignment: Alignment | None) -> dict[str, Any]:
     """What the output depends on, for the manifest."""
     digest, size = source.fingerprint()
+    name = printable(source.path.resolve().name)
+    about = {'name': name, 'form': source.form, 'sha256': digest, 'bytes': size}
+    return {'source': about, **_chosen(dataset, options, alignment)}
+
+
+def _chosen(dataset: str, options: ReaderOptions, alignment: Alignment | None) -> dict[str, Any]:
     votes = options.votes and printable(options.votes.name)
     landmarks = alignment and alignment.landmarks and printable(alignment.landmarks.name)
     return {
         'dataset': dataset,
-        'source': {
-            'name': printable(source.path.resolve().name),
-            'form': source.form,
-            'sha256': digest,
-            'bytes': size,
-        },
         'options': {**dataclasses.asdict(options), 'split': list(options.split), 'votes': votes},
         'align': alignment and {**dataclasses.asdict(alignment), 'landmarks': landmarks},
     }
@@ -183,7 +198,7 @@ def _is_done(output: Path, settings: Mapping[str, Any], overwrite: bool) -> bool
     for name in ('dataset', 'options', 'align'):
         if earlier.get(name) != settings[name]:
             raise UserError(
-                f'{printable(output)} was prepared with another {name} ({json.dumps(earlier.get(name))}); '
+                f'{printable(output)} was prepared with {name} {json.dumps(earlier.get(name))}; '
                 'choose another --output or give --overwrite'
             )
     stored.load_prepared(output, lazy=True)

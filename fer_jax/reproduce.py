@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from fer_jax.data.aside import written_aside
 from fer_jax.data.folds import FOLD_BY
 from fer_jax.errors import UserError
 from fer_jax.evaluation.folds import training_seconds
+from fer_jax.prepare import settings_of
 from fer_jax.reports.tables import FoldRow, Row, folds_results_table, results_table
 from fer_jax.runs import read_description, read_scores_if_any
 from fer_jax.tables import Job, choose_rows, jobs_of, load_table
@@ -51,8 +53,10 @@ def main(argv: list[str] | None = None) -> int:
             prepared = rehearsal.prepared(name, output) if flags.rehearse else Path(name)
             if not (prepared / 'manifest.json').exists():
                 _prepare(table, name, prepared, _source(table, flags.source, output, flags.rehearse))
-            elif flags.source:
-                print(f'{prepared} is prepared already; --source is not read', file=sys.stderr)
+            elif not flags.rehearse:
+                _refuse_other_preparation(table, name)
+                if flags.source:
+                    print(f'{prepared} is prepared already; --source is not read', file=sys.stderr)
             _refuse_missing_units(prepared, [job for job in jobs if job.data == name])
         for number, job in enumerate(jobs, 1):
             if not job.results():
@@ -87,7 +91,7 @@ def _source(table: Table, given: str | None, output: Path, rehearsed: bool) -> s
 
 def _prepare(table: Table, name: str, prepared: Path, source: str | None) -> None:
     """Prepares from `source` what the rows read in the directory `name`, or says how to obtain it."""
-    known = {f'data/{table.dataset}': (f'--dataset={table.dataset}',), **table.prepare}
+    known = _known(table)
     if name not in known:
         raise UserError(f'{name} is not there, and the table does not say how to prepare it')
     if source is None:
@@ -100,6 +104,33 @@ def _prepare(table: Table, name: str, prepared: Path, source: str | None) -> Non
         lines = [_filled(text, 110, f'  {what:<8}', ' ' * 10) for what, text in how.items()]
         raise UserError('\n'.join([f'{prepared} is not there yet', *lines]))
     _run(['fer_jax.prepare', *known[name], f'--source={source}', f'--output={prepared}'])
+
+
+def _known(table: Table) -> dict[str, Sequence[str]]:
+    return {f'data/{table.dataset}': (f'--dataset={table.dataset}',), **table.prepare}
+
+
+def _refuse_other_preparation(table: Table, name: str) -> None:
+    """Refuses prepared data with other classes or another cut than the published numbers are of.
+
+    A form whose faces are not cut out yet may be aligned where the table asks for nothing.
+    """
+    flags = _known(table).get(name)
+    if flags is None:
+        return
+    with open(os.path.join(name, 'manifest.json')) as file:
+        manifest = json.load(file)
+    wanted = settings_of(flags)
+    pairs = {'dataset': (manifest['dataset'], wanted['dataset'])}
+    pairs |= {word: (manifest['options'].get(word), wanted['options'][word]) for word in ('classes', 'split')}
+    if wanted['align']:
+        pairs['align'] = (manifest['align'], wanted['align'])
+    for what, (there, here) in pairs.items():
+        if there != here:
+            raise UserError(
+                f'{name} was prepared with {what} {json.dumps(there)}, and this table wants {json.dumps(here)}; '
+                f'prepare it anew with {" ".join(flags)} --overwrite'
+            )
 
 
 def _filled(text: str, width: int, first: str = '', others: str = '') -> str:

@@ -98,7 +98,7 @@ def test_alignment_is_counted_and_drawn_and_another_one_is_refused(missing, tmp_
     ((pairs, name),) = drawn
     assert (name, len(pairs)) == ('alignment.png', 24)
     assert all(image.shape == (48, 48, 1) and face.image.shape == (16, 16, 1) for image, face in pairs)
-    with pytest.raises(UserError, match='was prepared with another align'):
+    with pytest.raises(UserError, match='was prepared with align'):
         main(flags)
     assert main([*flags, '--align', '--align-size=16', f'--align-missing={missing}']) == 0
     assert 'holds it already' in capsys.readouterr().out

@@ -13,6 +13,7 @@ import pytest
 
 from fer_jax import reproduce as reproducing
 from fer_jax.config import Table
+from fer_jax.errors import UserError
 from fer_jax.reproduce import main
 
 ROOT = Path(__file__).parents[1]
@@ -197,3 +198,18 @@ def test_a_drawing_that_stopped_half_way_is_drawn_anew(tmp_path, monkeypatch):
             assert not (tmp_path / 'source').exists()
     assert reproducing._source(table, None, tmp_path, True) == str(tmp_path / 'source')
     assert [path.name for path in (tmp_path / 'source').iterdir()] == ['0.png']
+
+
+def test_data_prepared_for_another_table_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'config.py').write_text(
+        CONFIG.replace('return config', "config.data.name = 'data/affectnet'\n    return config")
+    )
+    (tmp_path / 'table.py').write_text(
+        TABLE.format(config='config.py').replace("'synthetic', 'drawn', [", "'affectnet', 'granted', [")
+    )
+    (tmp_path / 'data' / 'affectnet').mkdir(parents=True)
+    manifest = {'dataset': 'affectnet', 'options': {'classes': 7, 'split': [], 'seed': 0, 'votes': None}, 'align': None}
+    (tmp_path / 'data' / 'affectnet' / 'manifest.json').write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match='prepared with classes 7, and this table wants 0; .* --overwrite'):
+        main(['--table=table.py', '--output=out'])

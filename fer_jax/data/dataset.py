@@ -185,8 +185,9 @@ def limit_classes(dataset: Dataset, limits: Sequence[str], seed: int) -> Dataset
 def add_soft_targets(dataset: Dataset, drop: Sequence[str] = (), renames: Sequence[str] = ()) -> Dataset:
     """Adds `targets` (float32 [N, K]) to the training split: each image's votes, shared over the classes in use.
 
-    Votes for `unknown`, for no face and for classes that are not in use are left out; those for merged classes are
-    summed. An image without a vote that counts aims at its label alone.
+    As FER+'s own code does in every mode (src/ferplus.py there), an emotion's single vote is struck out. Votes for
+    `unknown`, for no face and for classes that are not in use are left out too; those for merged classes are summed.
+    An image without a vote that counts aims at its label alone.
 
     Args:
         drop, renames: what `drop_classes` and `rename_classes` were given before, on which the votes follow.
@@ -201,6 +202,7 @@ def add_soft_targets(dataset: Dataset, drop: Sequence[str] = (), renames: Sequen
             f'config.data.soft_labels needs the votes of annotators, which {dataset.name} does not have; FER+ has '
             'them: python -m fer_jax.prepare --dataset=ferplus'
         )
+    votes_NV = np.where(votes_NV > 1, votes_NV, 0)
     mapping = read_renames(renames)
     shares_NK = np.zeros((len(train), len(dataset.class_names)), np.float32)
     for column, emotion in enumerate(VOTED):

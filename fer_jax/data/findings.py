@@ -23,6 +23,10 @@ def report_lines(dataset: Dataset, rejects: Sequence[Reject], skipped: Sequence[
     for name in dataset.class_names:
         yield f'{name:<{width}}' + ''.join(f'{split[name]:>12,}' for split in counts.values())
     yield f'{"total":<{width}}' + ''.join(f'{sum(split.values()):>12,}' for split in counts.values())
+    for split, of_class in counts.items():
+        absent = [name for name, count in of_class.items() if not count]
+        if absent and len(absent) < len(of_class):
+            yield f'Mind: {split} has no image of {", ".join(absent)}'
     accepted, total = manifest['accepted'], manifest['total']
     yield f'Accepted {accepted:,} of {total:,}, rejected {len(rejects):,}' + (' (see rejects.csv)' if rejects else '')
     reasons = collections.Counter(re.sub(r'[0-9]+|\'.*\'', '…', row.reason) for row in rejects)

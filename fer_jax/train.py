@@ -127,9 +127,7 @@ def _train_and_evaluate(config: ConfigDict, dataset: Dataset, placement: Placeme
             waited=lambda: feed.waited,
         )
         run_loop(options, state, hooks, checkpoints, workdir)
-    if distributed.is_main():
-        _evaluate_run(config, dataset, checkpoints, workdir)
-    distributed.barrier('evaluated')
+    _evaluate_run(config, dataset, checkpoints, workdir)
 
 
 def _noted(advance: Callable) -> Callable:
@@ -145,8 +143,9 @@ def _noted(advance: Callable) -> Callable:
 def _evaluate_run(config: ConfigDict, dataset: Dataset, checkpoints: Checkpoints, workdir: str) -> None:
     # A short run, or one stopped early, has fewer members than it may keep.
     steps = checkpoints.members(config.evaluation.last)
-    if _is_scored(config, workdir, steps):
-        print(f'{workdir} is trained and scored already; see {os.path.join(workdir, "report.md")}')
+    if distributed.agree_max(_is_scored(config, workdir, steps)):
+        if distributed.is_main():
+            print(f'{workdir} is trained and scored already; see {os.path.join(workdir, "report.md")}')
         return
     evaluate.evaluate_runs(
         [workdir], config.evaluation.splits, workdir, last=len(steps), tta=config.evaluation.tta, dataset=dataset

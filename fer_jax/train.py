@@ -16,6 +16,7 @@ import optax
 from ml_collections import ConfigDict
 
 from fer_jax import checks, cli, distributed, evaluate, experiment, pretrained, runtime
+from fer_jax.clusters import find_membership
 from fer_jax.config import load_config
 from fer_jax.data.dataset import Dataset, Split
 from fer_jax.data.feed import FEEDS, Feed, ResidentFeed, choose_feed, free_memory
@@ -53,7 +54,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--num', type=int, metavar='N', help='of several processes: how many')
     parser.add_argument('--id', type=int, metavar='I', help='of several processes: which one this is, from 0')
     flags = parser.parse_args([word for word in argv if not word.startswith('--config.')])
-    runtime.configure()
+    member = find_membership(os.environ, flags.coordinator, flags.num, flags.id)
+    runtime.configure(several=member is not None)
     distributed.initialise(flags.coordinator, flags.num, flags.id)
     with distributed.together(cli.explain):
         config = load_config(flags.config, [word for word in argv if word.startswith('--config.')])

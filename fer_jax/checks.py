@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
+import jax
 from ml_collections import ConfigDict
 
-from fer_jax import experiment
+from fer_jax import clusters, distributed, experiment
 from fer_jax.config import flatten
 from fer_jax.data.dataset import SPLITS, Dataset
 from fer_jax.data.preprocess import VIEWS
@@ -74,6 +75,26 @@ def check_config(config: ConfigDict) -> None:
         raise UserError(
             f'config.evaluation.last={config.evaluation.last} members are wanted, but '
             f'config.checkpoint.keep_last={config.checkpoint.keep_last} are kept; raise the latter'
+        )
+
+
+def refuse_other_configs(config: ConfigDict, workdir: str) -> None:
+    """Refuses processes of one run that were given different configurations or workdirs."""
+    fields = [f'config.{name}={value!r}' for name, value in flatten(config).items()]
+    distributed.require_same('what they were given', '\n'.join([*fields, f'--workdir={workdir}']))
+
+
+def refuse_idle_devices() -> None:
+    """Refuses a run that would leave some of the GPUs that the job has on this host unused."""
+    used = distributed.sum_on_host(jax.local_device_count() if jax.default_backend() == 'gpu' else 0)
+    there = clusters.allocated_gpus(os.environ)
+    if os.environ.get('JAX_PLATFORMS') == 'cpu' and 'SLURM_GPUS_ON_NODE' not in os.environ:
+        return  # somebody's will; but what Slurm has given to the job nobody else can use
+    if used < there:
+        raise UserError(
+            f'{there} GPUs of this host are allocated and {used} would be used; start one process with all of them, or '
+            f'as many processes as they divide into'
+            + ('' if used else ' (jax finds none: is the gpu extra installed, is JAX_PLATFORMS set?)')
         )
 
 

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -89,7 +90,8 @@ class _Peers:
             first = self.code is None
             if first:
                 self.code = code
-        if first and line:
+        # Of processes that share a terminal, the first speaks for all.
+        if first and line and (self.member.index == 0 or 'FER_JAX_NPROC' not in os.environ):
             _say(line)
         return first
 
@@ -192,8 +194,8 @@ def _versions() -> str:
 def _refuse_join(what: str, error: Exception) -> None:
     reason = str(error).splitlines()[0]
     print(f'fer_jax.train: error: {what}; is every process started, and its port open? ({reason})', file=sys.stderr)
-    # A plain exit would wait for those who never came.
-    _leave(2)
+    # A plain exit would wait for those who never came. A run that was going once finds its peers again, or a new host.
+    _leave(LOST if int(os.environ.get('FER_JAX_RESTART') or 0) else 2)
 
 
 def _seconds(name: str, default: int) -> int:
@@ -254,6 +256,15 @@ def _difference(first: str, second: str, index: int) -> str:
         if line != other:
             return f'process 0 has {line}, process {index} has {other}'
     return f'process 0 has {len(lines)} lines, process {index} has {len(others)}'
+
+
+def sum_on_host(value: int) -> int:
+    """The sum over the processes on this host; called by all at the same point."""
+    if _peers is None:
+        return value
+    host = f'{socket.gethostname()} {os.stat("/proc/self/ns/uts").st_ino if sys.platform == "linux" else ""}'
+    told = [json.loads(text) for text in _peers.gather(json.dumps([host, value]))]
+    return sum(part for name, part in told if name == host)
 
 
 def barrier(name: str) -> None:

@@ -1,27 +1,84 @@
-"""Process-wide settings that must stand before JAX starts its backend: each with its measured reason."""
+"""Process-wide settings that must stand before JAX starts its backend: each with its reason and its switch."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import hashlib
 import os
+import platform
 import sys
+from pathlib import Path
+
+import jax
+
+from fer_jax.clusters import visible_gpus
 
 # XLA's CPU backend hands single convolutions to its YNN library, whose gradients are slow. Without that, the shallow
 # network's training step ran at 765 images/s instead of 457 (best of three, 2 cores, batch 128, jax 0.10.2).
 # FER_JAX_XLA_CPU_FLAGS= (empty) switches it off.
 _CPU_FLAGS = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolution'
+# Starts the gradients' all-reduce while the layers below still compute theirs, where XLA else keeps the program's
+# order. It is the one XLA flag that NVIDIA sets in its own JAX images (docs.nvidia.com/jax-toolbox). With one GPU there
+# is nothing to hide. FER_JAX_XLA_GPU_FLAGS= (empty) switches it off.
+_GPU_FLAGS = '--xla_gpu_enable_latency_hiding_scheduler=true'
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
-def configure() -> None:
-    """Sets XLA's flags and the allocator's thresholds; called first by every command that computes."""
-    flags = os.environ.get('FER_JAX_XLA_CPU_FLAGS', _CPU_FLAGS)
-    present = os.environ.get('XLA_FLAGS', '')
-    if flags and flags.split('=')[0] not in present:
-        os.environ['XLA_FLAGS'] = f'{present} {flags}'.strip()
+def configure(several: bool = False) -> None:
+    """Sets XLA's flags and the allocator's thresholds; called first by every command that computes.
+
+    Args:
+        several: whether other processes take part.
+    """
+    _add_flags(os.environ.get('FER_JAX_XLA_CPU_FLAGS', _CPU_FLAGS))
+    gpus = visible_gpus(os.environ)
+    if gpus > 1 or gpus and several:
+        _add_flags(os.environ.get('FER_JAX_XLA_GPU_FLAGS', _GPU_FLAGS))
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     if sys.platform == 'linux':
         _keep_freed_memory()
+    if not several:
+        _keep_compiled()
+
+
+def _add_flags(flags: str) -> None:
+    """Adds flags for XLA, but for those that the user has set."""
+    present = os.environ.get('XLA_FLAGS', '')
+    added = [flag for flag in flags.split() if flag.split('=')[0] not in present]
+    os.environ['XLA_FLAGS'] = ' '.join([*present.split(), *added])
+
+
+def _keep_compiled() -> None:
+    """Has JAX keep what took over a second to compile, so that a repeated or restarted run begins at once.
+
+    FER_JAX_COMPILATION_CACHE names the directory and, when empty, switches it off; JAX_COMPILATION_CACHE_DIR is left as
+    it is. Not for several processes: only the first one writes, and GPUs that tune a program together wait for ever for
+    one that has read it.
+    """
+    wanted = os.environ.get('FER_JAX_COMPILATION_CACHE')
+    if wanted == '' or jax.config.jax_compilation_cache_dir:
+        return
+    # XLA's programs for a CPU are for that very model: elsewhere they may meet an instruction that is not there.
+    directory = Path(wanted) if wanted else _cache_home() / 'fer_jax' / 'compiled'
+    directory = directory / _machine()
+    with contextlib.suppress(OSError, RuntimeError):  # no home, or none to write in: it is a convenience
+        directory.mkdir(parents=True, exist_ok=True)
+        jax.config.update('jax_compilation_cache_dir', str(directory))
+
+
+def _cache_home() -> Path:
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+
+
+def _machine() -> str:
+    """A name for the processor: its kind, and a hash of what it can do."""
+    told = platform.processor()
+    with contextlib.suppress(OSError), open('/proc/cpuinfo') as file:
+        told = ''.join(
+            sorted({line for line in file if line.startswith(('model name', 'flags', 'Features', 'CPU part'))})
+        )
+    return f'{platform.machine()}-{hashlib.sha256(told.encode()).hexdigest()[:8]}'
 
 
 def _keep_freed_memory() -> None:

@@ -16,6 +16,7 @@ import optax
 from ml_collections import ConfigDict
 
 from fer_jax import checks, cli, distributed, evaluate, experiment, pretrained, runtime
+from fer_jax.clusters import find_membership
 from fer_jax.config import load_config
 from fer_jax.data.dataset import Dataset, Split
 from fer_jax.data.feed import FEEDS, Feed, ResidentFeed, choose_feed, free_memory
@@ -49,15 +50,23 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--config', required=True, metavar='FILE[:ARG]', help='a file of configs/')
     parser.add_argument('--workdir', required=True, metavar='DIR', help='where the run lives; the same one goes on')
     parser.add_argument('--config.KEY', metavar='VALUE', dest='_', help='changes one field, as --config.seed=1')
+    parser.add_argument('--coordinator', metavar='HOST:PORT', help='of several processes: where the first one is')
+    parser.add_argument('--num', type=int, metavar='N', help='of several processes: how many')
+    parser.add_argument('--id', type=int, metavar='I', help='of several processes: which one this is, from 0')
     flags = parser.parse_args([word for word in argv if not word.startswith('--config.')])
-    config = load_config(flags.config, [word for word in argv if word.startswith('--config.')])
-    runtime.configure()
-    try:
-        train(config, flags.workdir)
-    except Stopped as stopped:
-        number, step = stopped.args
-        print(f'stopped at step {step}; the checkpoint is written, the same command goes on from it', file=sys.stderr)
-        return 128 + number
+    member = find_membership(os.environ, flags.coordinator, flags.num, flags.id)
+    runtime.configure(several=member is not None)
+    distributed.initialise(flags.coordinator, flags.num, flags.id)
+    with distributed.together(cli.explain):
+        config = load_config(flags.config, [word for word in argv if word.startswith('--config.')])
+        try:
+            train(config, flags.workdir)
+        except Stopped as stopped:
+            number, step = stopped.args
+            if distributed.is_main():
+                words = 'the checkpoint is written, the same command goes on from it'
+                print(f'stopped at step {step}; {words}', file=sys.stderr)
+            return 128 + number
     return 0
 
 
@@ -69,10 +78,13 @@ def train(config: ConfigDict, workdir: str) -> None:
         Stopped: after SIGTERM or SIGINT, once a checkpoint is written.
     """
     checks.check_config(config)
+    checks.refuse_other_configs(config, workdir)
+    checks.refuse_idle_devices()
     placement = make_placement(config.train.batch_size)
     checks.refuse_other_experiment(config, workdir)
     dataset = experiment.load_data(config)
     checks.check_splits(config, dataset)
+    distributed.require_same('their data', f'manifest {dataset.manifest_hash} of {dataset.name}')
     checks.refuse_other_data(dataset, workdir)
     with _locked(workdir):
         _train_and_evaluate(config, dataset, placement, workdir)
@@ -93,33 +105,49 @@ def _train_and_evaluate(config: ConfigDict, dataset: Dataset, placement: Placeme
     checkpoints = Checkpoints(workdir, config.checkpoint.keep_last)
     state, source = _initialise(config, dataset, task, workdir, fresh=not checkpoints.steps())
     state = placement.everywhere(state)
-    description = experiment.describe(
-        config,
-        dataset,
-        preprocessing=dataclasses.asdict(preprocessing),
-        model_summary=summary,
-        batch_per_device=config.train.batch_size // placement.num_devices,
-        peak_learning_rate=peak,
-        feed=feed_name,
-        **source,
-    )
-    experiment.write_json(os.path.join(workdir, 'config.json'), description)
-    _announce(config, dataset, options, summary, workdir, f'{feed_name} feed ({sizes})', placement)
+    if distributed.is_main():
+        description = experiment.describe(
+            config,
+            dataset,
+            preprocessing=dataclasses.asdict(preprocessing),
+            model_summary=summary,
+            batch_per_device=config.train.batch_size // placement.num_devices,
+            peak_learning_rate=peak,
+            feed=feed_name,
+            **source,
+        )
+        experiment.write_json(os.path.join(workdir, 'config.json'), description)
+        _announce(config, dataset, options, summary, workdir, f'{feed_name} feed ({sizes})', placement)
 
     with contextlib.closing(_make_feed(feed_name, config, train, placement, options.dispatch)) as feed:
         step = functools.partial(classify.train_step, task)
         hooks = Hooks(
-            advance=make_advance(step, feed, placement, config.seed, options.dispatch),
+            advance=_noted(make_advance(step, feed, placement, config.seed, options.dispatch)),
             evaluate=_make_evaluate(config, dataset, task, placement) if 'validation' in dataset.splits else None,
             after_evaluation=_make_after_evaluation(task.plateau),
             learning_rate=_make_learning_rate(task, schedule),
             waited=lambda: feed.waited,
         )
         run_loop(options, state, hooks, checkpoints, workdir)
+    _evaluate_run(config, dataset, checkpoints, workdir)
+
+
+def _noted(advance: Callable) -> Callable:
+    """`advance`, and notes the step for what is said when a peer is lost."""
+
+    def advance_and_note(state, step, count):
+        distributed.at_step(step)
+        return advance(state, step, count)
+
+    return advance_and_note
+
+
+def _evaluate_run(config: ConfigDict, dataset: Dataset, checkpoints: Checkpoints, workdir: str) -> None:
     # A short run, or one stopped early, has fewer members than it may keep.
     steps = checkpoints.members(config.evaluation.last)
-    if _is_scored(config, workdir, steps):
-        print(f'{workdir} is trained and scored already; see {os.path.join(workdir, "report.md")}')
+    if distributed.agree_max(_is_scored(config, workdir, steps)):
+        if distributed.is_main():
+            print(f'{workdir} is trained and scored already; see {os.path.join(workdir, "report.md")}')
         return
     evaluate.evaluate_runs(
         [workdir], config.evaluation.splits, workdir, last=len(steps), tta=config.evaluation.tta, dataset=dataset
@@ -139,7 +167,8 @@ def _initialise(
     variables, report = pretrained.load_pretrained(
         config.init_from, state.variables, model=config.model.name, class_names=names
     )
-    print('\n'.join(report.lines()))
+    if distributed.is_main():
+        print('\n'.join(report.lines()))
     average = None if state.average is None else jax.tree.map(jax.numpy.copy, variables)
     return state.replace(variables=variables, average=average), {'initialised_from': report.to_dict()}
 
@@ -205,7 +234,11 @@ def _is_scored(config: ConfigDict, workdir: str, steps: list[int]) -> bool:
 
 @contextlib.contextmanager
 def _locked(workdir: str) -> Iterator[None]:
-    """Holds the workdir for this process; the kernel lets it go with the process, however that ends."""
+    """Holds the workdir for this run; the kernel lets it go with process 0, however that ends."""
+    if not distributed.is_main():
+        distributed.barrier('the workdir is held')
+        yield
+        return
     os.makedirs(workdir, exist_ok=True)
     with open(os.path.join(workdir, '.lock'), 'w') as file:
         try:
@@ -214,6 +247,7 @@ def _locked(workdir: str) -> Iterator[None]:
             raise UserError(
                 f'another process is training in {workdir}; wait for it, or take another --workdir'
             ) from None
+        distributed.barrier('the workdir is held')
         yield
 
 

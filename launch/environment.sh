@@ -26,6 +26,8 @@ environment() {
     fi
     base=$(find_python) || exit 2
     stamp=$("$base" --version; echo "$extras"; cat setup.cfg launch/lock.txt)
+    # One at a time: Slurm and mpirun start several of these at once.
+    if command -v flock >/dev/null; then exec 9>"$venv.lock" && flock 9; fi
     if [ "$(cat "$venv/installed" 2>/dev/null)" != "$stamp" ]; then
         echo "installing fer_jax${extras:+[$extras]} for $("$base" --version) into $venv; this happens once" >&2
         "$base" -m venv --clear "$venv" || fail "cannot make $venv; on Debian and Ubuntu: apt-get install python3-venv"
@@ -33,5 +35,6 @@ environment() {
             --editable ".${extras:+[$extras]}" || fail "installation failed; the lines above say why"
         echo "$stamp" >"$venv/installed"
     fi
+    exec 9>&-
     python=$venv/bin/python
 }

@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# launch/train.sh [CONFIG] [--workdir=DIR] [--config.KEY=VALUE ...]
+# launch/train.sh [CONFIG] [--workdir=DIR] [--config.KEY=VALUE ...] [--nproc=N | --coordinator=HOST:PORT --num=N --id=I]
 # Trains CONFIG (default: the quickstart) on all local devices, evaluates it and writes its report. The first call on
 # a machine makes the environment. The same command again goes on where it stopped. Paths are relative to the repository.
+# --nproc starts N processes on this host, which share its GPUs; --coordinator and its two companions make this process
+# number I of N on several hosts. Under Slurm, Open MPI and Kubernetes the processes find each other: docs/clusters.md.
+# A run that was killed, preempted or has lost a peer is started again, FER_JAX_RESTARTS times (3).
 set -euo pipefail
 here=$PWD
 cd "$(dirname "$0")/.."
@@ -10,7 +13,7 @@ cd "$(dirname "$0")/.."
 config=configs/quickstart.py
 case ${1-} in
     --config=*) config=${1#--config=}; shift ;;
-    -h|--help) sed -n '2,4s/^# //p' launch/train.sh; exit ;;
+    -h|--help) sed -n '2,7s/^# //p' launch/train.sh; exit ;;
     ''|-*) ;;
     *) config=$1; shift ;;
 esac
@@ -30,4 +33,4 @@ else
     echo "no NVIDIA GPU found: training on the CPU" >&2
     environment .venv ''
 fi
-exec "$python" -m fer_jax.train --config="$config" "${workdir[@]}" "$@"
+exec "$python" -m fer_jax.launcher --config="$config" "${workdir[@]}" "$@"

@@ -89,9 +89,7 @@ with distributed.together(cli.explain):
         raise UserError('no data here')
     distributed.barrier('never complete')
 """
-    started = time.monotonic()
     found = Processes(source).end()
-    assert time.monotonic() - started < 30
     assert [code for code, _, _ in found] == [2, 2]
     assert found[index][2] == 'fer_jax.train: error: no data here\n'
     assert found[1 - index][2] == f'fer_jax.train: process {index} ended: error: no data here\n'

@@ -1,0 +1,93 @@
+"""Settings before the backend starts."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from fer_jax import runtime
+
+ROOT = Path(__file__).parents[1]
+LATENCY = '--xla_gpu_enable_latency_hiding_scheduler=true'
+
+
+@pytest.fixture
+def configure(monkeypatch):
+    """Calls `configure` under an environment; returns XLA's flags and the directory of compiled programs."""
+    for name in ('JAX_COMPILATION_CACHE_DIR', 'FER_JAX_XLA_GPU_FLAGS', 'FER_JAX_COMPILATION_CACHE', 'XDG_CACHE_HOME'):
+        monkeypatch.delenv(name, raising=False)
+    before = jax.config.jax_compilation_cache_dir
+
+    def call(several=False, cache_dir=None, **environment):
+        for name, value in ({'XLA_FLAGS': '', 'CUDA_VISIBLE_DEVICES': ''} | environment).items():
+            monkeypatch.setenv(name, value)
+        jax.config.update('jax_compilation_cache_dir', cache_dir)
+        runtime.configure(several=several)
+        return os.environ['XLA_FLAGS'].split(), jax.config.jax_compilation_cache_dir
+
+    yield call
+    jax.config.update('jax_compilation_cache_dir', before)
+
+
+@pytest.mark.parametrize(
+    ('several', 'environment', 'added'),
+    [
+        (False, {}, False),
+        (False, {'CUDA_VISIBLE_DEVICES': '0'}, False),
+        (True, {}, False),
+        (True, {'CUDA_VISIBLE_DEVICES': '0'}, True),
+        (False, {'CUDA_VISIBLE_DEVICES': '0,1'}, True),
+        (False, {'CUDA_VISIBLE_DEVICES': '0,1', 'FER_JAX_XLA_GPU_FLAGS': ''}, False),
+        (False, {'CUDA_VISIBLE_DEVICES': '0,1', 'XLA_FLAGS': LATENCY.replace('true', 'false')}, False),
+    ],
+)
+def test_the_latency_hiding_scheduler_is_set_where_gpus_work_together(configure, several, environment, added):
+    flags, _ = configure(several, FER_JAX_COMPILATION_CACHE='', **environment)
+    assert (LATENCY in flags) is added
+    assert len(flags) == len({flag.split('=')[0] for flag in flags})
+    if 'XLA_FLAGS' in environment:
+        assert environment['XLA_FLAGS'] in flags
+
+
+def test_compiled_programs_are_kept_for_this_processor_unless_switched_off(configure, tmp_path):
+    _, home = configure(XDG_CACHE_HOME=str(tmp_path))
+    assert Path(home).parent == tmp_path / 'fer_jax' / 'compiled'
+    assert Path(home).is_dir()
+    assert configure(several=True)[1] is None
+    assert configure(cache_dir='/theirs')[1] == '/theirs'
+    (tmp_path / 'file').touch()
+    assert configure(XDG_CACHE_HOME=f'{tmp_path}/file')[1] is None
+    assert configure(FER_JAX_COMPILATION_CACHE=f'{tmp_path}/here')[1] == f'{tmp_path}/here/{Path(home).name}'
+    assert configure(FER_JAX_COMPILATION_CACHE='')[1] is None
+
+
+def test_a_run_from_kept_programs_is_bit_identical(tmp_path):
+    source = """
+import sys
+from fer_jax import runtime
+runtime.configure()
+import jax
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+from tests import conftest
+from fer_jax import experiment, train
+data = conftest.make_dataset()
+experiment.load_prepared = lambda _: data
+train.train(conftest.make_config(train__steps=4, evaluation__every_steps=4), sys.argv[1])
+"""
+    kept = tmp_path / 'kept'
+    entries, logits = [], []
+    for name in ('first', 'second'):
+        variables = {key: value for key, value in os.environ.items() if key != 'JAX_COMPILATION_CACHE_DIR'}
+        variables |= {'FER_JAX_COMPILATION_CACHE': str(kept), 'JAX_COMPILATION_CACHE_DIR': ''}
+        command = [sys.executable, '-c', source, str(tmp_path / name)]
+        done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        entries.append(sorted(path.name for path in kept.rglob('*-cache')))
+        with np.load(tmp_path / name / 'predictions' / 'validation.npz') as saved:
+            logits.append(saved['logits'])
+    assert entries[0] and entries[0] == entries[1]
+    np.testing.assert_array_equal(*logits)

@@ -39,6 +39,8 @@ RATE = 50e12  # of the others: a tenth of an H100's 495 TFLOP/s in TF32 (data sh
 NVLINK = 450e9 * 0.75  # bytes/s one way: an H100's 900 GB/s counts both ways; three quarters are reached
 FABRIC = 50e9 * 0.75  # bytes/s one way: one 400 Gb/s port per node of eight GPUs; three quarters are reached
 IN_NODE, HOP_IN_NODE, HOP_BETWEEN = 8, 3e-6, 6e-6  # GPUs; seconds per hop of a tree
+# Measured: images/s that one core decodes, see docs/scaling.md.
+DECODED = {'48 px PNG': 1.0, '224 px JPEG': 1.0, '224 px JPEG to 64 px': 1.0}
 SIZES = {1: 'u8 s8 pred', 2: 'bf16 f16 u16 s16', 4: 'f32 s32 u32', 8: 'f64 s64 u64'}
 _BYTES = {name: size for size, names in SIZES.items() for name in names.split()}
 _COLLECTIVE = re.compile(
@@ -67,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print_counts(counts)
     print_times(counts)
     print_batches(counts)
+    print_feeds(counts)
     if flags.picture:
         draw(counts, flags.picture)
 
@@ -222,6 +225,30 @@ def print_batches(counts: Mapping[str, Mapping]) -> None:
         least = [least_batch(name, counted, norm, devices) for devices in DEVICES]
         cells = [f'{on_each:,} ({on_each * n:,})' for on_each, n in zip(least, DEVICES, strict=True)]
         print(f'| `{name}` | {words} | {" | ".join(cells)} |')
+
+
+def print_feeds(counts: Mapping[str, Mapping], batch: int = 64) -> None:
+    """Arithmetic: cores that decode for one GPU, and what the exchange of rows adds to a step."""
+    print(
+        f'\n| network, {batch} images a GPU | images/s a GPU | '
+        + ' | '.join(f'cores, {name}' for name in DECODED)
+        + ' |'
+    )
+    print('| --- | ---: |' + ' ---: |' * len(DECODED))
+    for name, counted in counts.items():
+        rate = batch / compute_seconds(name, counted, batch)
+        print(
+            f'| `{name}` | {rate:,.0f} | ' + ' | '.join(f'{rate / of_core:,.1f}' for of_core in DECODED.values()) + ' |'
+        )
+    print('\n| sharded feed, image | ' + ' | '.join(f'{n} GPUs' for n in DEVICES) + ' |')
+    print('| --- |' + ' ---: |' * len(DEVICES))
+    for words, size in (('48 px, grey', 48 * 48), ('112 px, RGB', 112 * 112 * 3), ('224 px, RGB', 224 * 224 * 3)):
+        cells = []
+        for devices in DEVICES:
+            sent = batch * (devices - 1) * size
+            seconds = sent / (NVLINK if devices <= IN_NODE else FABRIC)
+            cells.append(f'{sent / 1e6:,.1f} MB, {seconds * 1e3:.2f} ms')
+        print(f'| {words} | {" | ".join(cells)} |')
 
 
 def draw(counts: Mapping[str, Mapping], path: str) -> None:

@@ -103,9 +103,8 @@ def _train_and_evaluate(config: ConfigDict, dataset: Dataset, placement: Placeme
         feed=feed_name,
         **source,
     )
-    if distributed.is_main():
-        experiment.write_json(os.path.join(workdir, 'config.json'), description)
-        _announce(config, dataset, options, summary, workdir, f'{feed_name} feed ({sizes})', placement)
+    experiment.write_json(os.path.join(workdir, 'config.json'), description)
+    _announce(config, dataset, options, summary, workdir, f'{feed_name} feed ({sizes})', placement)
 
     with contextlib.closing(_make_feed(feed_name, config, train, placement, options.dispatch)) as feed:
         step = functools.partial(classify.train_step, task)

@@ -134,7 +134,7 @@ def two_processes(function, devices):
         )
         for index in range(2)
     ]
-    said = [process.communicate(timeout=300) for process in started]
+    said = [process.communicate(timeout=600) for process in started]
     assert [process.returncode for process in started] == [0, 0], said
     return [json.loads(out.splitlines()[-1]) for out, _ in said]
 

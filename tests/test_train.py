@@ -102,9 +102,16 @@ def test_other_data_under_the_same_name_is_another_experiment(make_run, make_dat
         ({'data__rename': ('fer=anger',)}, "did you mean 'fear'"),
         ({'data__limit': ('fear',)}, 'CLASS=N'),
         ({'data__soft_labels': True}, 'needs the votes'),
-        ({'data__feed': 'x'}, 'auto, resident, streaming'),
+        ({'data__feed': 'x'}, 'auto, resident, sharded, streaming'),
         ({'data__folds': 2}, 'at least 3 are wanted'),
         ({'data__remove_twins': 'x'}, 'none, evaluation or all'),
+        ({'model__norm_groups': 0}, 'norm_groups is 0; at least 1'),
+        ({'model__norm_groups': 3, 'model__name': 'resnet18'}, 'norm_groups=3 does not cut config.train.batch_size=16'),
+        ({'model__norm_groups': 16, 'model__name': 'resnet18'}, 'equal parts of two images or more'),
+        ({'model__norm_groups': 4}, 'shallow_cnn has no BatchNorm; leave it at 1'),
+        ({'optimizer__scale_rate': 'square'}, 'none, linear, sqrt'),
+        ({'optimizer__scale_rate': 'linear'}, 'scale_rate=linear needs the batch'),
+        ({'optimizer__base_batch_size': 64}, 'scale_rate=none scales nothing'),
         ({'train__class_weights': 'x'}, 'none or balanced'),
         ({'train__steps': -5}, 'steps'),
         ({'evaluation__every_steps': -1}, 'every_steps'),
@@ -185,6 +192,44 @@ def test_a_run_is_the_same_with_either_feed_and_may_go_on_with_the_other(
     train.train(make_config(data__feed='resident'), broken)
     assert without_times(lines(broken)) == without_times(lines(resident))
     np.testing.assert_array_equal(logits(broken), logits(resident))
+
+
+def on_devices(make_config, data, monkeypatch, workdir, number, **changes):
+    """Trains as `make_run` does, but on so many devices."""
+    monkeypatch.setattr(experiment, 'load_prepared', lambda _: data)
+    monkeypatch.setattr(jax, 'devices', lambda *_: jax.local_devices()[:number])
+    monkeypatch.setattr('fer_jax.evaluate.write_report', lambda *_, **__: None)
+    train.train(make_config(**changes), str(workdir))
+    with open(workdir / 'config.json') as file:
+        return lines(workdir), logits(workdir), json.load(file)
+
+
+def test_a_run_on_two_or_eight_devices_is_the_run_on_one(make_config, prepared, monkeypatch, tmp_path, capsys):
+    how = (make_config, prepared, monkeypatch)
+    changes = {'train__steps': 10, 'evaluation__every_steps': 5, 'log_every_steps': 1, 'schedule__name': 'plateau'}
+    entries, expected, _ = on_devices(*how, tmp_path / 'one', 1, data__feed='resident', **changes)
+    losses = lambda entries: [entry['train/loss'] for entry in entries]
+    for number, feed in ((2, 'sharded'), (8, 'sharded'), (8, 'resident')):
+        found, said, description = on_devices(*how, tmp_path / f'{number}{feed}', number, data__feed=feed, **changes)
+        np.testing.assert_allclose(losses(found), losses(entries), rtol=1e-5)
+        np.testing.assert_allclose(said, expected, atol=1e-4)
+        assert description['batch_per_device'] == 16 // number
+        assert description['feed'] == feed
+        assert f'on {number} cpu device(s), {16 // number} images on each, {feed} feed' in capsys.readouterr().out
+    # The feed changes no bit of what a number of devices does.
+    assert without_times(lines(tmp_path / '8sharded')) == without_times(lines(tmp_path / '8resident'))
+    np.testing.assert_array_equal(logits(tmp_path / '8sharded'), logits(tmp_path / '8resident'))
+
+
+def test_a_rate_that_is_scaled_is_told_and_kept(make_config, make_dataset, monkeypatch, tmp_path, capsys):
+    scaled = {'optimizer__learning_rate': 0.01, 'optimizer__base_batch_size': 4, 'train__steps': 4}
+    how = (make_config, make_dataset(), monkeypatch)
+    for rule, peak in (('linear', 0.04), ('sqrt', 0.02)):
+        entries, _, description = on_devices(*how, tmp_path / rule, 1, optimizer__scale_rate=rule, **scaled)
+        assert description['peak_learning_rate'] == pytest.approx(peak)
+        assert entries[0]['learning_rate'] == pytest.approx(peak)
+        said = f'peak learning rate {peak}: 0.01 for batches of 4, scaled ({rule}) to 16'
+        assert said in capsys.readouterr().out
 
 
 def test_pixel_figures_of_streamed_data_are_those_of_the_images_in_use_and_kept(make_config, prepared, monkeypatch):

@@ -84,10 +84,30 @@ class Device:
 def test_auto_is_resident_up_to_a_third_of_either_memory(monkeypatch, num_bytes, limit, free, expected):
     monkeypatch.setattr(feed, 'free_memory', lambda: free)
     assert choose_feed('auto', num_bytes, Device(limit))[0] == expected
-    for wanted in ('resident', 'streaming'):
+    for wanted in ('resident', 'sharded', 'streaming'):
         assert choose_feed(wanted, num_bytes, Device(limit))[0] == wanted
-    with pytest.raises(UserError, match="feed is 'lazy'; it can be auto, resident, streaming"):
+    with pytest.raises(UserError, match="feed is 'lazy'; it can be auto, resident, sharded, streaming"):
         choose_feed('lazy', num_bytes, Device(limit))
+
+
+@pytest.mark.parametrize(
+    ('num_bytes', 'limit', 'free', 'expected'),
+    [
+        (1000, 3000, 3000, 'resident'),  # a GPU has a memory of its own, the host decodes the whole once
+        (1001, 3000, 9000, 'sharded'),
+        (1001, 9000, 3000, 'sharded'),  # a process decodes the rows of its devices only
+        (8000, 3000, 12000, 'sharded'),
+        (8001, 3000, 90000, 'streaming'),
+        (8000, 3000, 11999, 'streaming'),  # half of the devices are here, and so half of the rows
+        (1000, None, 12000, 'resident'),  # without one all four copies are in the host's
+        (1001, None, 12000, 'sharded'),
+        (8000, None, 12000, 'sharded'),
+        (8001, None, 12000, 'streaming'),
+    ],
+)
+def test_what_no_device_holds_whole_is_cut_over_all_of_them(monkeypatch, num_bytes, limit, free, expected):
+    monkeypatch.setattr(feed, 'free_memory', lambda: free)
+    assert choose_feed('auto', num_bytes, Device(limit), num_devices=8, num_local=4)[0] == expected
 
 
 def test_the_choice_names_the_sizes(monkeypatch):

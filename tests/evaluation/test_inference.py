@@ -1,3 +1,4 @@
+import re
 import threading
 import time
 
@@ -10,6 +11,7 @@ import pytest
 from fer_jax.data.preprocess import Preprocessing, views
 from fer_jax.errors import UserError
 from fer_jax.evaluation.inference import make_predict, predict_split, stack_members
+from fer_jax.training.mesh import make_placement
 
 HOW = Preprocessing(8, 1, crop=6, mean=100.0, deviation=50.0)
 
@@ -71,6 +73,37 @@ def test_all_batches_have_one_size_so_that_one_program_serves(members, images):
     predict_split(predict, None, images, 4)
     predict_split(predict, None, images, 64)
     assert sizes == [4, 4, 4, 11]
+
+
+@pytest.mark.parametrize('tta', ['none', 'ten_crop'])
+@pytest.mark.parametrize('batch_size', [1, 8, 9, 64])
+def test_eight_devices_say_what_one_says_of_every_image(members, images, tta, batch_size):
+    placement = make_placement()
+    alone = predict_split(make_predict(Linear(), HOW, tta), stack_members(members), images, batch_size)
+    sizes = []
+
+    def noted(variables, batch):
+        sizes.append({shard.data.shape for shard in batch.addressable_shards})
+        return predict(variables, batch)
+
+    predict = make_predict(Linear(), HOW, tta, placement=placement)
+    stacked = placement.everywhere(stack_members(members))
+    together = predict_split(noted, stacked, images, batch_size, placement=placement)
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert together.shape == (3, 11, 3)
+    on_each = 1 if batch_size <= 8 else 2
+    assert sizes == [{(on_each, 8, 8, 1)}] * (2 if batch_size <= 8 else 1)
+
+
+def test_nothing_but_the_logits_goes_between_devices(members, images):
+    placement = make_placement()
+    predict = make_predict(Linear(), HOW, 'ten_crop', placement=placement)
+    batch = jax.device_put(np.resize(images, (16, 8, 8, 1)), placement.split(0))
+    text = predict.lower(placement.everywhere(stack_members(members)), batch).compile().as_text()
+    gathered = re.findall(r'= (\S+?)(?:\{.*?\})? all-gather\(', text)
+    assert not [word for word in ('all-reduce', 'all-to-all', 'collective-permute') if f'{word}(' in text]
+    assert len(gathered) == 1
+    assert np.prod([int(size) for size in re.search(r'\[(.*)\]', gathered[0])[1].split(',')]) == 3 * 16 * 3
 
 
 @pytest.mark.parametrize(('tta', 'count'), [('flip', 2), ('five_crop', 5), ('ten_crop', 10)])

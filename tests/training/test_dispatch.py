@@ -18,7 +18,9 @@ import pytest
 from fer_jax.data.augment import Augmentation
 from fer_jax.data.feed import ResidentFeed
 from fer_jax.data.preprocess import Preprocessing
+from fer_jax.data.sharded import ShardedFeed
 from fer_jax.data.streaming import StreamingFeed
+from fer_jax.evaluation import inference
 from fer_jax.training import classify
 from fer_jax.training.dispatch import make_advance, steps_per_dispatch
 from fer_jax.training.mesh import make_placement
@@ -47,6 +49,8 @@ STEP = functools.partial(classify.train_step, TASK)
 def make_feed(name, split, placement, dispatch):
     if name == 'resident':
         return ResidentFeed(split, 3, 16, dispatch, everywhere=placement.replicated, cut=placement.split(1))
+    if name == 'sharded':
+        return ShardedFeed(split, 3, 16, dispatch, cut=placement.split(1))
     process = {'process_index': jax.process_index(), 'process_count': jax.process_count()}
     return StreamingFeed(split, 3, 16, dispatch, cut=placement.split(1), **process)
 
@@ -68,11 +72,12 @@ def run(dataset, name, pieces, devices=1):
 
 
 @pytest.mark.parametrize(('counts', 'devices'), [([1] * 7, 1), ([3, 1, 3], 2)])
-def test_both_feeds_train_to_the_same_bits(dataset, counts, devices):
+def test_all_feeds_train_to_the_same_bits(dataset, counts, devices):
     resident = run(dataset, 'resident', [counts], devices)
-    streaming = run(dataset, 'streaming', [counts], devices)
-    assert streaming[0] == resident[0]
-    jax.tree.map(np.testing.assert_array_equal, streaming[1], resident[1])
+    for name in ('sharded', 'streaming'):
+        other = run(dataset, name, [counts], devices)
+        assert other[0] == resident[0]
+        jax.tree.map(np.testing.assert_array_equal, other[1], resident[1])
 
 
 def run_as_one_of_two(index, port):
@@ -95,15 +100,28 @@ def run_as_one_of_two(index, port):
 
 
 def test_two_processes_that_read_half_of_each_batch_train_as_one_with_two_devices(dataset):
+    said = two_processes('run_as_one_of_two', 1)
+    losses, state = run(dataset, 'streaming', [[3, 1, 3]], 2)
+    for found in said:
+        assert found['rows'] == [8]
+        assert found['losses'] == losses
+        np.testing.assert_array_equal(
+            np.array(found['kernel'], np.float32), state.variables['params']['Dense_0']['kernel']
+        )
+
+
+def two_processes(function, devices):
+    """What two processes with so many devices each print last when they call a function of this module."""
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
-    environment = os.environ | {'XLA_FLAGS': '', 'PYTHONPATH': root}
+    flags = f'--xla_force_host_platform_device_count={devices}'
+    environment = os.environ | {'PYTHONPATH': root}
     lines = [
-        'import os; from tests import conftest; os.environ["XLA_FLAGS"] = ""',
+        f'import os; from tests import conftest; os.environ["XLA_FLAGS"] = "{flags}"',
         'from tests.training import test_dispatch',
-        f'test_dispatch.run_as_one_of_two({{}}, {port})',
+        f'test_dispatch.{function}({{}}, {port})',
     ]
     started = [
         subprocess.Popen(
@@ -116,16 +134,49 @@ def test_two_processes_that_read_half_of_each_batch_train_as_one_with_two_device
         )
         for index in range(2)
     ]
-    said = [process.communicate(timeout=300) for process in started]
+    said = [process.communicate(timeout=600) for process in started]
     assert [process.returncode for process in started] == [0, 0], said
-    losses, state = run(dataset, 'streaming', [[3, 1, 3]], 2)
-    for out, _ in said:
-        found = json.loads(out.splitlines()[-1])
-        assert found['rows'] == [8]
-        assert found['losses'] == losses
-        np.testing.assert_array_equal(
-            np.array(found['kernel'], np.float32), state.variables['params']['Dense_0']['kernel']
-        )
+    return [json.loads(out.splitlines()[-1]) for out, _ in said]
+
+
+def run_with_four_of_eight(index, port):
+    """In a process of its own with four devices of eight: all feeds, then evaluation; prints what came of it."""
+    from tests import conftest
+
+    jax.distributed.initialize(f'127.0.0.1:{port}', 2, index)
+    print(json.dumps(train_and_predict(conftest.make_dataset())))
+
+
+def train_and_predict(dataset):
+    """Ten steps on eight devices by each feed, and what the last network says of the validation images."""
+    losses, found = {}, {}
+    for name in ('resident', 'sharded', 'streaming'):
+        losses[name], state = run(dataset, name, [[1] * 10], 8)
+        found[name] = np.asarray(state.variables['params']['Dense_0']['kernel']).tolist()
+    placement, read = make_placement(), []
+
+    class Noted(np.ndarray):
+        def __getitem__(self, key):
+            read.append([key.start, key.stop])
+            return np.asarray(self)[key]
+
+    members = inference.stack_members([placement.everywhere(state.variables)])
+    predict = inference.make_predict(Net(), TASK.preprocessing, 'flip', placement=placement)
+    images = dataset.splits['validation'].images.view(Noted)
+    logits = inference.predict_split(predict, members, images, 16, placement=placement)
+    return {'losses': losses, 'kernels': found, 'logits': logits.tolist(), 'read': read}
+
+
+def test_two_processes_of_four_devices_train_and_predict_as_one_with_eight(dataset):
+    alone = train_and_predict(dataset)
+    first, second = two_processes('run_with_four_of_eight', 4)
+    assert first.pop('read') == [[0, 8], [16, 24]]
+    assert second.pop('read') == [[8, 16]]  # of 23 images, the last eight of 32 are padding
+    assert first == second
+    for name in ('losses', 'kernels'):
+        assert first[name]['resident'] == first[name]['sharded'] == first[name]['streaming']
+        np.testing.assert_allclose(first[name]['resident'], alone[name]['resident'], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(first['logits'], alone['logits'], atol=1e-5)
 
 
 @pytest.mark.parametrize('name', ['resident', 'streaming'])

@@ -18,7 +18,7 @@ from fer_jax.training.mesh import make_placement
 def test_a_batch_must_divide_over_the_devices():
     assert make_placement(16).num_devices == 8
     assert make_placement(9, jax.devices()[:3]).num_devices == 3
-    with pytest.raises(UserError, match='a batch of 12 does not divide over 8 devices'):
+    with pytest.raises(UserError, match='a batch of 12 does not divide over 8 devices.*train.batch_size=8'):
         make_placement(12)
 
 
@@ -34,17 +34,17 @@ def test_dispatch_is_one_on_a_cpu_unless_asked_otherwise():
     assert [steps_per_dispatch(*pair) for pair in [(0, 'cpu'), (0, 'gpu'), (5, 'cpu'), (5, 'gpu')]] == [1, 32, 5, 5]
 
 
-def run(dataset, devices, counts):
+def run(dataset, devices, counts, groups=1):
     """Losses per dispatch and the last state of a small ResNet: BatchNorm, dropout, windows and light are on."""
     placement = make_placement(16, devices)
     task = classify.Task(
-        model=ResNet(num_classes=3, blocks=(1,), dropout=0.2),
+        model=ResNet(num_classes=3, blocks=(1,), dropout=0.2, norm_groups=groups),
         optimizer=optax.sgd(0.05, 0.9),
         preprocessing=Preprocessing(12, 1, crop=10),
         augmentation=Augmentation(brightness=0.1),
         ema=0.9,
     )
-    state = jax.device_put(classify.init_state(task, jax.random.key(0)), placement.replicated)
+    state = placement.everywhere(classify.init_state(task, jax.random.key(0)))
     where = {'everywhere': placement.replicated, 'cut': placement.split(1)}
     feed = ResidentFeed(dataset.splits['train'], 3, 16, max(counts), **where)
     advance = make_advance(functools.partial(classify.train_step, task), feed, placement, 3, max(counts))
@@ -60,18 +60,31 @@ def run(dataset, devices, counts):
 
 @pytest.fixture(scope='module')
 def alone(dataset):
-    return run(dataset, jax.devices()[:1], [1] * 4)
+    return {groups: run(dataset, jax.devices()[:1], [1] * 10, groups) for groups in (1, 8)}
 
 
-def test_eight_devices_train_as_one(dataset, alone):
-    losses, state = run(dataset, jax.devices(), [1] * 4)
+@pytest.mark.parametrize(('devices', 'groups'), [(2, 1), (8, 1), (2, 8), (8, 8)])
+def test_several_devices_train_as_one(dataset, alone, devices, groups):
+    losses, state = run(dataset, jax.devices()[:devices], [1] * 10, groups)
+    alone = alone[groups]
     np.testing.assert_allclose(losses, alone[0], rtol=1e-5)
     close = functools.partial(np.testing.assert_allclose, atol=2e-4)
     jax.tree.map(close, state.variables, alone[1].variables)
     jax.tree.map(close, state.average, alone[1].average)
 
 
+def test_groups_are_another_network_than_the_whole_batch(alone):
+    assert abs(alone[1][0][0] - alone[8][0][0]) > 1e-3
+
+
+def test_the_same_devices_give_the_same_bits(dataset):
+    first, second = (run(dataset, jax.devices(), [1] * 4, 8) for _ in range(2))
+    assert first[0] == second[0]
+    jax.tree.map(np.testing.assert_array_equal, first[1], second[1])
+
+
 def test_several_steps_per_dispatch_are_the_same_steps(dataset, alone):
-    losses, state = run(dataset, jax.devices()[:1], [1, 3])
+    losses, state = run(dataset, jax.devices()[:1], [1, 9])
+    alone = alone[1]
     np.testing.assert_allclose(losses, [alone[0][0], sum(alone[0][1:])], rtol=1e-5)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-4), state.variables, alone[1].variables)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-3), state.variables, alone[1].variables)

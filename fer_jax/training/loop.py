@@ -246,8 +246,9 @@ class _Run:
 
     def _save(self, state: Any, metrics: dict[str, float], member: bool) -> None:
         self._read_sums()
-        position = {name: getattr(self, name) for name in ('step', 'seconds', 'sums', 'sum_steps', 'waited')}
-        position |= {'best': max(self.best, -1.0), 'metrics': metrics, 'member': member}
+        position = {name: getattr(self, name) for name in ('step', 'seconds', 'sum_steps', 'waited')}
+        # A copy of the sums: they grow while the checkpoint is being written.
+        position |= {'sums': dict(self.sums), 'best': max(self.best, -1.0), 'metrics': metrics, 'member': member}
         self.checkpoints.save(*state.split(), position)
 
 

@@ -64,7 +64,7 @@ def train(workdir, total=40, pause=0.0, side=32, early_stopping=0, log_every=4, 
     def advance(state, number, count):
         if not restored:
             restored.append(digest(state))
-            print('goes on from', restored[0], flush=True)
+            print(f'\ngoes on from {restored[0]}', flush=True)  # the bar has begun the line
         time.sleep(pause)
         assert count == 1
         return program(state, number, placement.split(0))

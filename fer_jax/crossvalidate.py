@@ -27,7 +27,7 @@ from fer_jax.evaluation import folds as fold_files
 from fer_jax.reports.folds import folds_table, write_folds_report
 from fer_jax.reports.tables import duration
 from fer_jax.runs import finished_fold, fold_config
-from fer_jax.training.loop import Stopped
+from fer_jax.training.stopping import Stopped
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -29,7 +29,7 @@ from fer_jax.evaluation.scores import confusion_matrix, negative_log_likelihood,
 from fer_jax.training import classify
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.dispatch import make_advance, steps_per_dispatch
-from fer_jax.training.loop import Hooks, LoopOptions, Stopped, run_loop
+from fer_jax.training.loop import Hooks, LoopOptions, run_loop
 from fer_jax.training.mesh import Placement, make_placement
 from fer_jax.training.optimizer import (
     OptimizerOptions,
@@ -39,6 +39,7 @@ from fer_jax.training.optimizer import (
     make_schedule,
     peak_rate,
 )
+from fer_jax.training.stopping import Stopped
 
 _HELD_SHARE = 8  # validation is kept in memory if it takes at most one part in so many of what is free
 

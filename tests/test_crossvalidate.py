@@ -13,7 +13,7 @@ from fer_jax.evaluation.folds import read_assignment
 from fer_jax.evaluation.predictions import Predictions, load_predictions, save_predictions
 from fer_jax.evaluation.scores import score_predictions, update_scores_file
 from fer_jax.reports.folds import folds_table
-from fer_jax.training.loop import Stopped
+from fer_jax.training.stopping import Stopped
 
 CHANGES = {'data__folds': 3, 'train__steps': 4, 'evaluation__every_steps': 2, 'evaluation__last': 2}
 CONFIG = """

@@ -5,8 +5,8 @@ It knows no loss by name: `advance` sums whatever metrics its step has, `evaluat
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -14,11 +14,14 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from tqdm import tqdm
 
+from fer_jax import distributed
 from fer_jax.errors import UserError
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.record import Record
+from fer_jax.training.stopping import Signals, Stopped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,10 +84,6 @@ class Hooks:
     waited: Callable[[], float | None] = lambda: None
 
 
-class Stopped(Exception):
-    """The run was asked to stop and has saved a checkpoint; `args[0]` is the signal, `args[1]` the step."""
-
-
 def run_loop(options: LoopOptions, state: Any, hooks: Hooks, checkpoints: Checkpoints, record_dir: str) -> Any:
     """Trains to the end, from the newest checkpoint if there is one.
 
@@ -99,24 +98,25 @@ def run_loop(options: LoopOptions, state: Any, hooks: Hooks, checkpoints: Checkp
         Stopped: after SIGTERM or SIGINT, once a checkpoint is written.
         UserError: after too many non-finite steps in a row; the last good checkpoint stays.
     """
-    checkpoints.tidy()
+    main = distributed.is_main()
+    if main:
+        checkpoints.tidy()
     run = _Run(options, hooks, checkpoints)
     state = run.resume(state)
-    record = Record(record_dir, run.step)
-    bar = tqdm(
-        total=options.total_steps,
-        initial=run.step,
-        unit='step',
-        dynamic_ncols=True,
-        mininterval=0.5 if sys.stderr.isatty() else 15.0,
-    )
-    try:
-        with _Signals() as signals:
-            return run.to_the_end(state, record, bar, signals)
-    finally:
-        bar.close()
-        record.close()
-        checkpoints.wait()
+    with contextlib.ExitStack() as stack:
+        stack.callback(checkpoints.wait)
+        record = stack.enter_context(contextlib.closing(Record(record_dir, run.step))) if main else None
+        bar = tqdm(
+            total=options.total_steps,
+            initial=run.step,
+            unit='step',
+            dynamic_ncols=True,
+            mininterval=0.5 if sys.stderr.isatty() else 15.0,
+            disable=not main,
+        )
+        stack.callback(bar.close)
+        signals = stack.enter_context(Signals())
+        return run.to_the_end(state, record, bar, signals)
 
 
 class _Run:
@@ -143,10 +143,11 @@ class _Run:
             setattr(self, name, position[name])
         return state.join(model, rest)
 
-    def to_the_end(self, state: Any, record: Record, bar: tqdm, signals: _Signals) -> Any:
+    def to_the_end(self, state: Any, record: Record | None, bar: tqdm, signals: Signals) -> Any:
         options = self.options
         clock = time.perf_counter() - self.seconds
         while self.step < options.total_steps and not self._early_stop():
+            self.checkpoints.check()
             started = time.perf_counter()
             count = options.count_from(self.step)
             state, sums = self.hooks.advance(state, self.step, count)
@@ -155,6 +156,7 @@ class _Run:
             self.sum_steps += count
             self.step += count
             self.seconds = time.perf_counter() - clock
+            distributed.at_step(self.step)
             bar.update(count)
             if self._is_evaluated():
                 self._read_sums()
@@ -163,12 +165,13 @@ class _Run:
             if metrics or options.at(options.log_every, self.step):
                 self.late_entry = self._entry(state) | metrics
             scheduled = metrics or options.at(options.checkpoint_every, self.step) or self._is_member()
-            if scheduled or signals.received:
+            stopped_by = signals.reached()
+            if scheduled or stopped_by:
                 self._write_late(record, bar)
                 self._save(state, metrics, self._is_member())
-            if signals.received:
+            if stopped_by:
                 self.checkpoints.wait()
-                raise Stopped(signals.received, self.step)
+                raise Stopped(stopped_by, self.step)
         self._write_late(record, bar)
         return state
 
@@ -178,7 +181,7 @@ class _Run:
     def _evaluate(self, state: Any, bar: tqdm) -> tuple[Any, dict[str, float]]:
         if not self._is_evaluated():
             return state, {}
-        metrics = self.hooks.evaluate(state)
+        metrics = _of_process_0(self.hooks.evaluate(state))
         accuracy = metrics['validation/accuracy']
         self.best, self.waited = (accuracy, 0) if accuracy > self.best else (self.best, self.waited + 1)
         bar.set_postfix_str(f'validation {accuracy:.2%}, best {self.best:.2%}', refresh=False)
@@ -205,7 +208,7 @@ class _Run:
         self.data_waits, self.stepping = waited, 0.0
         return {} if waited is None else {'train/wait_share': round((waited - before) / stepping, 4)}
 
-    def _write_late(self, record: Record, bar: tqdm) -> None:
+    def _write_late(self, record: Record | None, bar: tqdm) -> None:
         """Writes the last log point; called when the next dispatch is under way, so that the device never waits."""
         if self.late_entry is None:
             return
@@ -213,7 +216,8 @@ class _Run:
         loss = self.sums['loss'] / self.sum_steps
         accuracy = self.sums['correct'] / (self.sum_steps * self.options.examples_per_step)
         means = {'train/loss': loss if np.isfinite(loss) else None, 'train/accuracy': accuracy}
-        record.write(self.late_entry | means)
+        if record is not None:
+            record.write(self.late_entry | means)
         idle = self.late_entry.get('train/wait_share', 0.0)
         words = f', waits for data {idle:.0%}' if idle > 0.05 else ''
         bar.set_description(f'loss {loss:.3f}{words}', refresh=False)
@@ -242,24 +246,17 @@ class _Run:
 
     def _save(self, state: Any, metrics: dict[str, float], member: bool) -> None:
         self._read_sums()
-        position = {name: getattr(self, name) for name in ('step', 'seconds', 'sums', 'sum_steps', 'waited')}
-        position |= {'best': max(self.best, -1.0), 'metrics': metrics, 'member': member}
+        position = {name: getattr(self, name) for name in ('step', 'seconds', 'sum_steps', 'waited')}
+        # A copy of the sums: they grow while the checkpoint is being written.
+        position |= {'sums': dict(self.sums), 'best': max(self.best, -1.0), 'metrics': metrics, 'member': member}
         self.checkpoints.save(*state.split(), position)
 
 
-class _Signals:
-    """While entered, SIGTERM and SIGINT are noted instead of ending the process; a second SIGINT does end it."""
-
-    def __enter__(self):
-        self.received = 0
-        self._old = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(self, *_):
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    def _note(self, number, _frame):
-        if self.received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = number
+def _of_process_0(metrics: dict[str, float]) -> dict[str, float]:
+    """Its numbers for all processes, to the bit: they decide on stopping and on the learning rate, in all alike."""
+    if jax.process_count() == 1:
+        return metrics
+    numbers = np.asarray(list(metrics.values()), np.float64)
+    distributed.barrier('evaluated')  # one host may be slower than a collective waits
+    numbers = np.asarray(multihost_utils.broadcast_one_to_all(numbers.view(np.uint32))).view(np.float64)
+    return dict(zip(metrics, numbers.tolist(), strict=True))

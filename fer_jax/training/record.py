@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
-import tensorboardX
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 
 class Record:
-    """Writes log points; reopened at a step, it drops what an interrupted run wrote after that step."""
+    """Writes log points; reopened at a step, it drops what an interrupted run wrote after that step.
+
+    Of several processes one has it. Events are written here and not by tensorboardX's SummaryWriter: its thread ends on
+    a full disk, and whoever writes after that waits for it without end.
+    """
 
     def __init__(self, workdir: str, step: int):
         self._path = os.path.join(workdir, 'metrics.jsonl')
@@ -18,20 +25,32 @@ class Record:
             file.writelines(kept)
         os.replace(self._path + '.new', self._path)
         self._file = open(self._path, 'a')  # noqa: SIM115 (closed by close)
-        self._events = tensorboardX.SummaryWriter(os.path.join(workdir, 'events'), purge_step=step + 1)
+        folder = os.path.join(workdir, 'events')
+        os.makedirs(folder, exist_ok=True)
+        # The writer's own name tells launches of the same second not apart.
+        self._events = EventsWriter(os.path.join(folder, 'events'), f'.{os.getpid()}.{time.monotonic_ns()}')
+        # TensorBoard drops what came before from this step on.
+        self._event(step + 1, session_log=SessionLog(status=SessionLog.START))
+        self._events.flush()
 
     def write(self, values: dict[str, float | None]) -> None:
         """Adds one log point; `values` holds `step` and any numbers (None: not finite)."""
         self._file.write(json.dumps(values) + '\n')
         self._file.flush()
-        for name, value in values.items():
-            if name != 'step' and value is not None:
-                self._events.add_scalar(name, value, values['step'])
+        finite = {name: value for name, value in values.items() if name != 'step' and value is not None}
+        for name, value in finite.items():
+            self._event(values['step'], summary=Summary(value=[Summary.Value(tag=name, simple_value=value)]))
+        self._events.flush()
 
     def close(self) -> None:
         """Flushes both."""
-        self._file.close()
-        self._events.close()
+        try:
+            self._file.close()
+        finally:
+            self._events.close()
+
+    def _event(self, step: int, **content) -> None:
+        self._events.write_event(Event(step=step, wall_time=time.time(), **content))
 
 
 def _step(line: str) -> float:

@@ -13,7 +13,8 @@ import pytest
 
 from fer_jax.errors import UserError
 from fer_jax.training.checkpoints import Checkpoints
-from fer_jax.training.loop import Hooks, LoopOptions, Stopped, run_loop
+from fer_jax.training.loop import Hooks, LoopOptions, run_loop
+from fer_jax.training.stopping import Stopped
 
 
 @flax.struct.dataclass

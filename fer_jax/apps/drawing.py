@@ -125,7 +125,7 @@ class _Page:
         """A panel of names and bars to the right, left, below or above; in the box where all is taken."""
         box, gap = self._box(face), self.unit // 2
         names = max(self.font.getlength(name) for name in self.names)
-        width, height = names + 7.5 * self.unit, (1.3 * len(self.names) + 0.6) * self.unit
+        width, height = names + 8 * self.unit, (1.3 * len(self.names) + 0.6) * self.unit
         top = min(max(0, box[1]), max(0, self.picture.height - height))
         left = min(max(0, box[0]), max(0, self.picture.width - width))
         below = box[3] + gap + (round(1.6 * self.unit) if self._tagged_below(box) else 0)

@@ -12,20 +12,22 @@ from fer_jax.data.dataset import SPLITS, Dataset
 from fer_jax.data.preprocess import VIEWS
 from fer_jax.errors import UserError
 from fer_jax.training.checkpoints import Checkpoints
+from fer_jax.training.optimizer import OptimizerOptions, peak_rate
 
 # Names, what fits, and what to say of what does not.
 _RANGES = (
     (
         'train.batch_size train.max_bad_steps evaluation.batch_size evaluation.last checkpoint.keep_last '
-        'log_every_steps augment.crop_aspect schedule.plateau_patience data.synthetic.num_train',
+        'model.norm_groups log_every_steps augment.crop_aspect schedule.plateau_patience data.synthetic.num_train',
         lambda value: value >= 1,
         'at least 1',
     ),
     (
         'seed data.size train.steps train.epochs train.steps_per_dispatch train.mixup train.cutmix '
-        'train.early_stopping optimizer.learning_rate optimizer.weight_decay optimizer.clip_norm optimizer.clip_value '
-        'schedule.warmup_epochs schedule.step_start_epochs evaluation.every_steps checkpoint.every_steps '
-        'checkpoint.snapshot_steps augment.rotate augment.shift augment.shear augment.brightness augment.contrast',
+        'train.early_stopping optimizer.learning_rate optimizer.base_batch_size optimizer.weight_decay '
+        'optimizer.clip_norm optimizer.clip_value schedule.warmup_epochs schedule.step_start_epochs '
+        'schedule.restart_factor evaluation.every_steps checkpoint.every_steps checkpoint.snapshot_steps '
+        'augment.rotate augment.shift augment.shear augment.brightness augment.contrast',
         lambda value: value >= 0,
         'at least 0',
     ),
@@ -61,6 +63,13 @@ def check_config(config: ConfigDict) -> None:
         for name in names.split():
             if not fits(fields[name]):
                 raise UserError(f'config.{name} is {fields[name]}; {words} is wanted')
+    batch, groups = config.train.batch_size, config.model.norm_groups
+    if batch % groups or batch == groups > 1:
+        raise UserError(
+            f'config.model.norm_groups={groups} does not cut config.train.batch_size={batch} into equal parts of two '
+            'images or more'
+        )
+    peak_rate(OptimizerOptions(**config.optimizer), batch)
     if config.evaluation.last > config.checkpoint.keep_last:
         raise UserError(
             f'config.evaluation.last={config.evaluation.last} members are wanted, but '

@@ -44,26 +44,39 @@ class ArgumentParser(argparse.ArgumentParser):
 
 def run(main: Callable[[], int | None]) -> None:
     """Runs a command's `main` and exits: 0 done, 1 the machine failed, 2 bad input, 130 interrupted."""
-    name = 'fer_jax.' + os.path.splitext(os.path.basename(sys.argv[0]))[0]
     try:
         sys.exit(main() or 0)
-    except UserError as error:
-        print(f'{name}: error: {error}', file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print(f'{name}: interrupted', file=sys.stderr)
-        sys.exit(130)
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):  # JAX's word for it
-            raise
-        print(f'{name}: error: out of memory; lower the batch size or the image size', file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        line = _os_error_line(error)
-        if line is None:
-            raise
-        print(f'{name}: error: {line}', file=sys.stderr)
-        sys.exit(1)
+    except Exception as error:
+        _exit(error)
+    except KeyboardInterrupt as error:
+        _exit(error)
+
+
+def _exit(error: BaseException) -> None:
+    explained = explain(error)
+    if explained is None:
+        raise error
+    code, line = explained
+    print(f'{command_name()}: {line}', file=sys.stderr)
+    sys.exit(code)
+
+
+def command_name() -> str:
+    """As it is called, such as fer_jax.train."""
+    return 'fer_jax.' + os.path.splitext(os.path.basename(sys.argv[0]))[0]
+
+
+def explain(error: BaseException) -> tuple[int, str] | None:
+    """The exit code and the line for what can go wrong without a fault of the program; None for anything else."""
+    if isinstance(error, UserError):
+        return 2, f'error: {error}'
+    if isinstance(error, KeyboardInterrupt):
+        return 130, 'interrupted'
+    # RESOURCE_EXHAUSTED is JAX's word for it.
+    if isinstance(error, MemoryError) or isinstance(error, RuntimeError) and 'RESOURCE_EXHAUSTED' in str(error):
+        return 1, 'error: out of memory; lower the batch size or the image size'
+    line = _os_error_line(error) if isinstance(error, OSError) else None
+    return None if line is None else (1, f'error: {line}')
 
 
 def _os_error_line(error: OSError) -> str | None:

@@ -31,7 +31,9 @@ def default_config() -> ConfigDict:
     data.rename = ()  # OLD=NEW classes, in every split alike; two that become one name are merged
     data.limit = ()  # CLASS=N: at most N training images of a class; evaluation splits stay whole
     data.soft_labels = False  # train on the annotators' distribution of votes, where the data has votes
-    data.feed = 'auto'  # resident (all images on the device), streaming (decoded while training), auto (by size)
+    # resident (all images on every device), sharded (on the devices together, a part on each), streaming (decoded while
+    # training), auto (the first of these that fits); the batches are the same
+    data.feed = 'auto'
     data.resplit = ()  # training cut anew: .9,.1 or 250 (images per class) for a validation, .8,.1,.1 for a test too
     data.folds = 0  # k-fold cross-validation: how many folds; 0 = the data's own splits
     data.fold = 0  # the fold that is tested
@@ -55,6 +57,9 @@ def default_config() -> ConfigDict:
     model.name = 'shallow_cnn'  # one of fer_jax.models.MODELS: wider_cnn, resnet18, vgg19 and others
     model.dropout = -1.0  # share of units dropped where the network has dropout; -1 keeps the network's own
     model.dtype = 'float32'  # of the computation, float32 or bfloat16; parameters stay float32
+    # BatchNorm in training: 1 = statistics of the whole batch, on all devices; G = of each G-th of it, on however many
+    # devices: with whole parts on each (G a multiple of the devices) nothing is sent for them.
+    model.norm_groups = 1
 
     augment = config.augment = ConfigDict()  # see fer_jax.data.augment.Augmentation
     augment.flip = False  # mirror, probability one half
@@ -72,7 +77,7 @@ def default_config() -> ConfigDict:
     train = config.train = ConfigDict()
     train.epochs = 10.0  # length of the run in passes over the training images
     train.steps = 0  # length in steps instead; 0 = by epochs
-    train.batch_size = 128  # images per step, over all devices together
+    train.batch_size = 128  # images per step, over all devices together, which share them evenly
     train.steps_per_dispatch = 0  # steps compiled into one program; 0 = 1 on a CPU, up to 32 elsewhere
     train.label_smoothing = 0.0  # share of each target spread evenly over the classes
     train.mixup = 0.0  # alpha of mixup's Beta distribution (Zhang et al. 2018); 0 = off
@@ -85,6 +90,10 @@ def default_config() -> ConfigDict:
     optimizer = config.optimizer = ConfigDict()
     optimizer.name = 'adamw'  # sgd, adam, adamw, muon
     optimizer.learning_rate = 1e-3  # peak
+    # More devices alone change nothing, since train.batch_size counts the images of all. A larger batch may want a
+    # higher rate: linear (Goyal et al. 2017, SGD) or sqrt (Adam's kin) times train.batch_size / base_batch_size.
+    optimizer.scale_rate = 'none'  # none, linear, sqrt
+    optimizer.base_batch_size = 0  # the batch that learning_rate was found with; only for linear and sqrt
     optimizer.momentum = 0.9  # sgd, muon
     optimizer.nesterov = True  # sgd, muon
     optimizer.b1 = 0.9  # adam, adamw; muon's arrays that are no kernels

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fer_jax import cli, experiment, runtime
+from fer_jax import cli, distributed, experiment, runtime
 from fer_jax.data.dataset import SPLITS, Dataset
 from fer_jax.data.preprocess import VIEWS
 from fer_jax.errors import UserError
@@ -20,6 +20,7 @@ from fer_jax.evaluation.scores import score_predictions, update_scores_file
 from fer_jax.members import Member, choose_members, group_members, load_group, refuse_twice
 from fer_jax.reports.report import write_report
 from fer_jax.reports.tables import quick_table
+from fer_jax.training.mesh import make_placement
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -63,7 +64,7 @@ def evaluate_runs(
         dataset: the first run's data, where the caller has it loaded.
 
     Returns:
-        scores.json as written.
+        scores.json as written; in the processes besides the first, which alone writes and prints, nothing.
 
     Raises:
         UserError: if runs do not fit together, or have not the checkpoints asked for.
@@ -83,6 +84,8 @@ def evaluate_runs(
         predicted.append(_predict_group(group, read, tta, loaded[key]))
     dataset = predicted[0].dataset
     predictions = {split: _gather(groups, predicted, members, split) for split in read}
+    if not distributed.is_main():
+        return {}
     for split in read:
         save_predictions(os.path.join(output, 'predictions', f'{split}.npz'), predictions[split])
     for split in splits:
@@ -156,13 +159,15 @@ def _predict_group(group: Sequence[Member], splits: Sequence[str], tta: str, dat
     run = group[0].run
     if dataset.manifest_hash != run.manifest_hash:
         raise UserError(f'{run.workdir} was trained on other data than {run.config.data.name} now holds')
-    model, stacked = load_group(group)
-    predict = make_predict(model, run.preprocessing, tta)
+    placement = make_placement()
+    model, stacked = load_group(group, placement.replicated)
+    predict = make_predict(model, run.preprocessing, tta, placement=placement)
     logits = {}
     for split in splits:
-        words = f'{split}: {len(group)} x {run.config.model.name}' if sys.stderr.isatty() else None
+        shown = sys.stderr.isatty() and distributed.is_main()
+        words = f'{split}: {len(group)} x {run.config.model.name}' if shown else None
         images = dataset.splits[split].images
-        logits[split] = predict_split(predict, stacked, images, run.config.evaluation.batch_size, words)
+        logits[split] = predict_split(predict, stacked, images, run.config.evaluation.batch_size, words, placement)
     return _Predicted(dataset, logits)
 
 

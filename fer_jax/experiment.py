@@ -40,6 +40,7 @@ from fer_jax.models import create_model
 
 load_prepared = functools.partial(stored.load_prepared, lazy=True)
 
+_OF_MODEL = ('dtype', 'dropout', 'norm_groups')
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 
@@ -138,7 +139,7 @@ def _stored_figures(images: StoredImages) -> tuple[float, float]:
 
 def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
     """The network that `config.model` names."""
-    return create_model(config.model.name, num_classes, config.model.dtype, config.model.dropout)
+    return create_model(config.model.name, num_classes, **{name: config.model[name] for name in _OF_MODEL})
 
 
 def make_augmentation(config: ConfigDict) -> Augmentation:
@@ -169,6 +170,8 @@ def summarize_model(model: nn.Module, preprocessing: Preprocessing) -> dict[str,
     """
     if hasattr(model, 'blocked'):  # its blocks compute zeros that are no work of the network
         model = model.clone(blocked=False)
+    if hasattr(model, 'norm_groups'):  # which need not divide the batch below
+        model = model.clone(norm_groups=1)
     side, batch = preprocessing.input_side, 8
     images = jax.ShapeDtypeStruct((batch, side, side, preprocessing.channels), jnp.float32)
     variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), images)

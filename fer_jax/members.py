@@ -88,8 +88,12 @@ def group_members(
     return list(groups.values())
 
 
-def load_group(group: Sequence[Member]) -> tuple[nn.Module, Any]:
+def load_group(group: Sequence[Member], everywhere: jax.sharding.Sharding | None = None) -> tuple[nn.Module, Any]:
     """The network of members that stack, and their variables with a leading axis M.
+
+    Args:
+        group: of one network and input.
+        everywhere: where the variables lie; None: on the first local device.
 
     Raises:
         UserError: if a checkpoint is damaged.
@@ -98,6 +102,6 @@ def load_group(group: Sequence[Member]) -> tuple[nn.Module, Any]:
     model = experiment.make_model(run.config, len(run.class_names))
     side, channels = run.preprocessing.input_side, run.preprocessing.channels
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, side, side, channels)))
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    target = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=here), shapes)
+    everywhere = everywhere or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    target = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=everywhere), shapes)
     return model, stack_members([Checkpoints(m.run.workdir).restore_model(m.step, target) for m in group])

@@ -31,7 +31,7 @@ from fer_jax.data.aside import written_aside
 from fer_jax.data.assembling import Assembly, Listing, assemble, list_source, store
 from fer_jax.data.files import PictureFiles, printable
 from fer_jax.data.findings import report_lines
-from fer_jax.data.preparing import plan_shards, prepare_pictures, read_face
+from fer_jax.data.preparing import made_smaller, plan_shards, prepare_pictures, read_face
 from fer_jax.data.readers import affectnet, ckplus, fer2013, ferplus, folder, table
 from fer_jax.data.records import ReaderOptions, Reject, Source
 from fer_jax.data.shards import SHARD_FORMAT
@@ -239,7 +239,8 @@ def _draw_alignment(source: Source, listing: Listing, align: Callable, path: Pat
     with PictureFiles() as files:
         for index in np.unique(spread):
             with contextlib.suppress(ValueError):  # a reject
-                images.append(read_face(listing.candidates[index], source.image_shape, files)[0])
+                image, _ = read_face(listing.candidates[index], source.image_shape, files)
+                images.append(made_smaller(image)[0])
     if images:
         draw_alignment(list(zip(images, align(images), strict=True)), path)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from fer_jax import cli, rehearsal
 from fer_jax.config import Table
+from fer_jax.data.aside import written_aside
 from fer_jax.data.folds import FOLD_BY
 from fer_jax.errors import UserError
 from fer_jax.evaluation.folds import training_seconds
@@ -50,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
             prepared = rehearsal.prepared(name, output) if flags.rehearse else Path(name)
             if not (prepared / 'manifest.json').exists():
                 _prepare(table, name, prepared, _source(table, flags.source, output, flags.rehearse))
+            elif flags.source:
+                print(f'{prepared} is prepared already; --source is not read', file=sys.stderr)
             _refuse_missing_units(prepared, [job for job in jobs if job.data == name])
         for number, job in enumerate(jobs, 1):
             if not job.results():
@@ -76,7 +79,8 @@ def _source(table: Table, given: str | None, output: Path, rehearsed: bool) -> s
     if given is None and rehearsed:
         drawn = output / 'source'
         if not drawn.exists():
-            _run(['fer_jax.rehearsal', f'--dataset={table.dataset}', f'--output={drawn}'], JAX_PLATFORMS='cpu')
+            with written_aside(drawn) as aside:  # drawing that was interrupted leaves no part to be prepared
+                _run(['fer_jax.rehearsal', f'--dataset={table.dataset}', f'--output={aside}'], JAX_PLATFORMS='cpu')
         return str(drawn)
     return table.place if given is None and table.place and os.path.exists(table.place) else given
 

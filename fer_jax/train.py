@@ -15,11 +15,12 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from fer_jax import checks, cli, evaluate, experiment, pretrained, runtime
+from fer_jax import checks, cli, distributed, evaluate, experiment, pretrained, runtime
 from fer_jax.config import load_config
 from fer_jax.data.dataset import Dataset, Split
-from fer_jax.data.feed import Feed, ResidentFeed, choose_feed, free_memory
+from fer_jax.data.feed import FEEDS, Feed, ResidentFeed, choose_feed, free_memory
 from fer_jax.data.preprocess import Preprocessing
+from fer_jax.data.sharded import ShardedFeed
 from fer_jax.data.streaming import StreamingFeed
 from fer_jax.errors import UserError
 from fer_jax.evaluation import inference
@@ -29,7 +30,14 @@ from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.dispatch import make_advance, steps_per_dispatch
 from fer_jax.training.loop import Hooks, LoopOptions, Stopped, run_loop
 from fer_jax.training.mesh import Placement, make_placement
-from fer_jax.training.optimizer import OptimizerOptions, ScheduleOptions, make_optimizer, make_plateau, make_schedule
+from fer_jax.training.optimizer import (
+    OptimizerOptions,
+    ScheduleOptions,
+    make_optimizer,
+    make_plateau,
+    make_schedule,
+    peak_rate,
+)
 
 _HELD_SHARE = 8  # validation is kept in memory if it takes at most one part in so many of what is free
 
@@ -71,32 +79,38 @@ def train(config: ConfigDict, workdir: str) -> None:
 
 
 def _train_and_evaluate(config: ConfigDict, dataset: Dataset, placement: Placement, workdir: str) -> None:
-    feed_name, sizes = choose_feed(config.data.feed, dataset.splits['train'].images.nbytes, jax.local_devices()[0])
+    feed_name, sizes = _choose_feed(config, dataset, placement)
     dataset = _hold(dataset, feed_name)
     preprocessing = experiment.make_preprocessing(config, dataset)
     if preprocessing.input_side < 8:
         raise UserError(f'the network would see {preprocessing.input_side} pixels a side; at least 8 are wanted')
     train = dataset.splits['train']
     options = _loop_options(config, len(train), train.images.nbytes // len(train))
-    schedule = make_schedule(
-        ScheduleOptions(**config.schedule), config.optimizer.learning_rate, options.total_steps, options.steps_per_epoch
-    )
+    peak = peak_rate(OptimizerOptions(**config.optimizer), config.train.batch_size)
+    schedule = make_schedule(ScheduleOptions(**config.schedule), peak, options.total_steps, options.steps_per_epoch)
     task = _make_task(config, dataset, preprocessing, schedule)
     summary = experiment.summarize_model(task.model, preprocessing)
     checkpoints = Checkpoints(workdir, config.checkpoint.keep_last)
     state, source = _initialise(config, dataset, task, workdir, fresh=not checkpoints.steps())
-    state = jax.device_put(state, placement.replicated)
+    state = placement.everywhere(state)
     description = experiment.describe(
-        config, dataset, preprocessing=dataclasses.asdict(preprocessing), model_summary=summary, **source
+        config,
+        dataset,
+        preprocessing=dataclasses.asdict(preprocessing),
+        model_summary=summary,
+        batch_per_device=config.train.batch_size // placement.num_devices,
+        peak_learning_rate=peak,
+        feed=feed_name,
+        **source,
     )
     experiment.write_json(os.path.join(workdir, 'config.json'), description)
-    _announce(config, dataset, options, summary, workdir, f'{feed_name} feed ({sizes})')
+    _announce(config, dataset, options, summary, workdir, f'{feed_name} feed ({sizes})', placement)
 
     with contextlib.closing(_make_feed(feed_name, config, train, placement, options.dispatch)) as feed:
         step = functools.partial(classify.train_step, task)
         hooks = Hooks(
             advance=make_advance(step, feed, placement, config.seed, options.dispatch),
-            evaluate=_make_evaluate(config, dataset, task) if 'validation' in dataset.splits else None,
+            evaluate=_make_evaluate(config, dataset, task, placement) if 'validation' in dataset.splits else None,
             after_evaluation=_make_after_evaluation(task.plateau),
             learning_rate=_make_learning_rate(task, schedule),
             waited=lambda: feed.waited,
@@ -130,6 +144,14 @@ def _initialise(
     return state.replace(variables=variables, average=average), {'initialised_from': report.to_dict()}
 
 
+def _choose_feed(config: ConfigDict, dataset: Dataset, placement: Placement) -> tuple[str, str]:
+    """The feed that every process has room for, and the sizes in this one."""
+    local = jax.local_devices()
+    num_bytes = dataset.splits['train'].images.nbytes
+    name, sizes = choose_feed(config.data.feed, num_bytes, local[0], placement.num_devices, len(local))
+    return FEEDS[distributed.agree_max(FEEDS.index(name))], sizes
+
+
 def _hold(dataset: Dataset, feed_name: str) -> Dataset:
     """The data set with what is read again and again in memory: training images for the device, small validation."""
     validation = dataset.splits.get('validation')
@@ -143,6 +165,8 @@ def _make_feed(name: str, config: ConfigDict, split: Split, placement: Placement
     order = (split, config.seed, config.train.batch_size, dispatch)
     if name == 'resident':
         return ResidentFeed(*order, everywhere=placement.replicated, cut=placement.split(1))
+    if name == 'sharded':
+        return ShardedFeed(*order, cut=placement.split(1))
     part = {'process_index': jax.process_index(), 'process_count': jax.process_count()}
     return StreamingFeed(*order, cut=placement.split(1), **part)
 
@@ -206,13 +230,15 @@ def _make_task(config: ConfigDict, dataset: Dataset, preprocessing: Preprocessin
     )
 
 
-def _make_evaluate(config: ConfigDict, dataset: Dataset, task: classify.Task):
+def _make_evaluate(config: ConfigDict, dataset: Dataset, task: classify.Task, placement: Placement):
     split = dataset.splits['validation']
-    predict = inference.make_predict(task.model, task.preprocessing, map_members=True)
+    predict = inference.make_predict(task.model, task.preprocessing, map_members=True, placement=placement)
 
     def evaluate_state(state):
-        members = jax.tree.map(lambda array: array[None], state.split()[0])
-        logits = inference.predict_split(predict, members, split.images, config.evaluation.batch_size)[0]
+        members = inference.stack_members([state.split()[0]])
+        logits = inference.predict_split(
+            predict, members, split.images, config.evaluation.batch_size, placement=placement
+        )[0]
         probabilities = softmax(logits)
         confusion = confusion_matrix(split.labels, logits.argmax(-1), len(dataset.class_names))
         scores = per_class_scores(confusion, dataset.class_names)
@@ -243,15 +269,33 @@ def _make_after_evaluation(plateau: optax.GradientTransformationExtraArgs | None
 
 
 def _announce(
-    config: ConfigDict, dataset: Dataset, options: LoopOptions, summary: dict, workdir: str, feed: str
+    config: ConfigDict,
+    dataset: Dataset,
+    options: LoopOptions,
+    summary: dict,
+    workdir: str,
+    feed: str,
+    placement: Placement,
 ) -> None:
     sizes = ', '.join(f'{name} {len(split):,}' for name, split in dataset.splits.items())
-    device = jax.devices()[0]
+    number, platform = placement.num_devices, jax.devices()[0].platform
+    devices = f'{number} {platform} device(s)'
+    if number > 1:
+        devices += f', {options.examples_per_step // number} images on each'
+    if config.model.norm_groups > 1:
+        devices += f', BatchNorm in groups of {options.examples_per_step // config.model.norm_groups}'
     print(
         f'{config.model.name} ({summary["parameters"]:,} parameters) on {dataset.name} ({sizes}; '
         f'{len(dataset.class_names)} classes): {options.total_steps:,} steps of {options.examples_per_step} images '
-        f'on {len(jax.devices())} {device.platform} device(s), {feed}, into {workdir}'
+        f'on {devices}, {feed}, into {workdir}'
     )
+    if config.optimizer.scale_rate != 'none':
+        wanted = OptimizerOptions(**config.optimizer)
+        peak = peak_rate(wanted, options.examples_per_step)
+        print(
+            f'peak learning rate {peak:.4g}: {wanted.learning_rate:.4g} for batches of {wanted.base_batch_size}, '
+            f'scaled ({wanted.scale_rate}) to {options.examples_per_step}'
+        )
 
 
 if __name__ == '__main__':

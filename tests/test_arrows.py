@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = 'fer_jax'
 ERRORS = 'fer_jax.errors'
+PROCESSES = 'fer_jax.distributed'
 SCORING = ('fer_jax.evaluation.predictions', 'fer_jax.evaluation.scores', 'fer_jax.evaluation.folds')
 
 # What the modules under a name may import from the package. The longest matching name counts.
@@ -20,8 +21,10 @@ ALLOWED = {
     'fer_jax.data': ('fer_jax.data',),
     'fer_jax.models': ('fer_jax.models',),
     'fer_jax.faces': ('fer_jax.faces', 'fer_jax.data'),
-    'fer_jax.training': ('fer_jax.training', 'fer_jax.models', 'fer_jax.data'),
-    'fer_jax.evaluation': ('fer_jax.evaluation', 'fer_jax.training', 'fer_jax.models', 'fer_jax.data'),
+    PROCESSES: ('fer_jax.clusters',),
+    'fer_jax.clusters': (),
+    'fer_jax.training': ('fer_jax.training', 'fer_jax.models', 'fer_jax.data', PROCESSES),
+    'fer_jax.evaluation': ('fer_jax.evaluation', 'fer_jax.training', 'fer_jax.models', 'fer_jax.data', PROCESSES),
     **dict.fromkeys(SCORING, (*SCORING, 'fer_jax.data.dataset')),
     'fer_jax.reports': ('fer_jax.reports', *SCORING, 'fer_jax.data.dataset'),
     'fer_jax.apps': (

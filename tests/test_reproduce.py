@@ -11,6 +11,8 @@ import jax
 import numpy as np
 import pytest
 
+from fer_jax import reproduce as reproducing
+from fer_jax.config import Table
 from fer_jax.reproduce import main
 
 ROOT = Path(__file__).parents[1]
@@ -172,4 +174,26 @@ def test_a_table_of_folds_is_rehearsed_from_drawing_to_table(tmp_path, in_proces
     assert '99.7' not in text and 'a paper' not in text and 'A note' not in text
     assert not (tmp_path / 'out' / 'table.md').exists()
     assert main([*command, '--fold-by=subject']) == 0
+    assert 'is prepared already' not in capsys.readouterr().err
+    assert main([*command, '--fold-by=subject', '--source=elsewhere']) == 0
+    assert 'is prepared already; --source is not read' in capsys.readouterr().err
     assert len(in_process) == 3  # nothing is drawn, prepared or trained again
+
+
+def test_a_drawing_that_stopped_half_way_is_drawn_anew(tmp_path, monkeypatch):
+    def draw(command, **_):
+        folder = Path(command[-1].removeprefix('--output='))
+        assert not any(folder.iterdir())
+        (folder / f'{status}.png').write_text('')
+        if status:
+            sys.exit(status)
+
+    monkeypatch.setattr('fer_jax.reproduce._run', draw)
+    table = Table('CK+', 'ckplus', 'the folders', [])
+    for status in (137, 0):
+        if status:
+            with pytest.raises(SystemExit):
+                reproducing._source(table, None, tmp_path, True)
+            assert not (tmp_path / 'source').exists()
+    assert reproducing._source(table, None, tmp_path, True) == str(tmp_path / 'source')
+    assert [path.name for path in (tmp_path / 'source').iterdir()] == ['0.png']

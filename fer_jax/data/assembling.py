@@ -17,8 +17,8 @@ import fer_jax
 from fer_jax.data import findings
 from fer_jax.data.dataset import SPLITS, Dataset, Split
 from fer_jax.data.duplicates import MAX_DISTANCE, find_duplicates, find_near_duplicates, summarise
-from fer_jax.data.preparing import NO_FACE
-from fer_jax.data.records import Candidate, Reject, Source
+from fer_jax.data.preparing import NO_FACE, corner
+from fer_jax.data.records import PLACES, Candidate, Reject, Source
 from fer_jax.data.shards import read_shards
 
 
@@ -107,7 +107,7 @@ def assemble(source: Source, listing: Listing, folder: Path, counts: Sequence[in
             np.array([source.class_names.index(candidate.emotion) for candidate in candidates], np.int32),
             np.array([candidate.id for candidate in candidates], str),
             columns['pixel_hash'][rows],
-            _extra(candidates),
+            _extra(candidates, columns['move'][rows]),
         )
         hashes[name] = columns['perceptual_hash'][rows]
     return Assembly(
@@ -167,13 +167,22 @@ def store(
     return made
 
 
-def _extra(candidates: Sequence[Candidate]) -> dict[str, np.ndarray]:
+def _extra(candidates: Sequence[Candidate], moves: np.ndarray) -> dict[str, np.ndarray]:
     extra = {'subject': np.array([candidate.subject for candidate in candidates], str)}
     if any(candidate.sequence for candidate in candidates):
         extra['sequence'] = np.array([candidate.sequence for candidate in candidates], str)
     for name in candidates[0].numbers:
         extra[name] = np.stack([candidate.numbers[name] for candidate in candidates])
+        if name in PLACES:
+            extra[name] = _moved(extra[name], candidates, moves)
     return extra
+
+
+def _moved(places: np.ndarray, candidates: Sequence[Candidate], moves: np.ndarray) -> np.ndarray:
+    """Places [N, P, 2] in whole pictures, in the pixels of what is stored of them; `moves` as in shards."""
+    corners = np.array([corner(candidate.box) if candidate.box else (0, 0) for candidate in candidates])
+    moved = (places - corners[:, None]) @ moves[:, :, :2].swapaxes(1, 2) + moves[:, None, :, 2]
+    return moved.astype(places.dtype)
 
 
 def _natural(identity: str) -> tuple:

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from fer_jax.data.dataset import Split
 from fer_jax.errors import UserError
 
-FEEDS = ('auto', 'resident', 'streaming')
+FEEDS = ('auto', 'resident', 'sharded', 'streaming')  # each takes less memory than the one before it
 _SHARE = 3  # a set is resident if it takes at most one part in so many of the memory
 
 
@@ -90,20 +90,29 @@ class ResidentFeed:
     ):
         """`dispatch` is T; `everywhere` places the split whole on every device, `cut` a batch along its axis 1."""
         self._order = functools.partial(batch_indices, seed, num_examples=len(split), batch_size=batch_size)
-        self._shape, self._cut = (dispatch, batch_size), cut
-        self._resident = jax.device_put(
-            Resident(np.asarray(split.images), split.labels, split.extra.get('targets')), everywhere
+        self._shape = (dispatch, batch_size)
+        self._resident = jax.tree.map(
+            lambda array: place(array, everywhere),
+            Resident(np.asarray(split.images), split.labels, split.extra.get('targets')),
         )
-        self._gather = jax.jit(Resident.batch, out_shardings=cut)
+        # The indices as numbers, which each process has alike: jax.device_put would compare them between processes.
+        self._gather = jax.jit(Resident.batch, in_shardings=(everywhere, cut), out_shardings=cut)
 
     def batches(self, step: int, count: int, is_idle: Callable[[], bool] = lambda: True) -> dict[str, Array]:
         """See `Feed`."""
         indices_TB = np.zeros(self._shape, np.int32)
         indices_TB[:count] = self._order(step, count)
-        return self._gather(self._resident, jax.device_put(indices_TB, self._cut))
+        return self._gather(self._resident, indices_TB)
 
     def close(self) -> None:
         """See `Feed`."""
+
+
+def place(array: np.ndarray, sharding: jax.sharding.Sharding | None) -> Array:
+    """Puts an array that every process holds alike on the devices; each process serves its own."""
+    if sharding is None:
+        return jax.device_put(array)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def batch_indices(seed: int, step: int, steps: int, num_examples: int, batch_size: int) -> Int[np.ndarray, 'T B']:
@@ -121,15 +130,21 @@ def batch_indices(seed: int, step: int, steps: int, num_examples: int, batch_siz
     return indices.reshape(steps, batch_size)
 
 
-def choose_feed(wanted: str, num_bytes: int, device: jax.Device) -> tuple[str, str]:
+def choose_feed(
+    wanted: str, num_bytes: int, device: jax.Device, num_devices: int = 1, num_local: int = 1
+) -> tuple[str, str]:
     """Decides how a training split of that many bytes (as uint8, at its final size) is fed.
 
     `auto` takes `resident` where the split is at most a third of the device's memory (what its allocator may use,
     `memory_stats()['bytes_limit']`) and at most a third of what the host has free: all of it is decoded there
-    first, and where the device is the host's own processor there may be two copies. Else `streaming`.
+    first, and where the device is the host's own processor there may be two copies. Else `sharded` where the same holds
+    for the part that each device has of it, and those of this process together. Else `streaming`.
+
+    Args:
+        num_devices: all that the split is cut over, num_local of which are this process's.
 
     Returns:
-        `resident` or `streaming`, and the sizes that speak for it, in words.
+        `resident`, `sharded` or `streaming`, and the sizes that speak for it, in words.
 
     Raises:
         UserError: if `wanted` is none of FEEDS.
@@ -140,10 +155,21 @@ def choose_feed(wanted: str, num_bytes: int, device: jax.Device) -> tuple[str, s
     limit = (device.memory_stats() or {}).get('bytes_limit')
     if limit:
         memory[device.platform] = limit
-    fits = num_bytes * _SHARE <= min(memory.values())
-    chosen = wanted if wanted != 'auto' else 'resident' if fits else 'streaming'
+    # Devices without a memory of their own hold their copies in the host's.
+    part = -(-num_bytes // num_devices)
+    if wanted != 'auto':
+        chosen = wanted
+    elif _fits(memory, device.platform, num_bytes, num_bytes if limit else num_bytes * num_local):
+        chosen = 'resident'
+    else:
+        chosen = 'sharded' if _fits(memory, device.platform, part, part * num_local) else 'streaming'
     sizes = ' and '.join(f'{_words(size)} of {name}' for name, size in memory.items())
     return chosen, f'{_words(num_bytes)} of images, {sizes} memory'
+
+
+def _fits(memory: dict[str, int], platform: str, on_device: int, on_host: int) -> bool:
+    wanted = {'host': on_host, platform: on_device}
+    return all(wanted[name] * _SHARE <= size for name, size in memory.items())
 
 
 def free_memory() -> int:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import stat
 import sys
+import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ from tqdm import tqdm
 from fer_jax.data.records import FilePicture
 from fer_jax.errors import UserError
 
+# The characters of Unicode's property Bidi_Control.
+_TURNING = frozenset('\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069')
 _JUNK = ('thumbs.db', 'ehthumbs.db', 'desktop.ini', '__macosx')
 
 
@@ -136,8 +139,17 @@ def fingerprint(path: Path, members: Sequence[Member]) -> tuple[str, int]:
 
 
 def printable(name: str | os.PathLike) -> str:
-    """A file name that can be written as UTF-8; bytes that are none come out as backslash escapes."""
-    return os.fspath(name).encode('utf-8', 'backslashreplace').decode()
+    """A name that can be written as UTF-8, in one line, and does nothing to a terminal.
+
+    What else would come out as backslash escapes: bytes that are no UTF-8, control characters, line and paragraph
+    separators, and what turns the direction of writing about. Spaces of all kinds stay, and so do the joiners that some
+    scripts and emoji need.
+    """
+    text = os.fspath(name)
+    if text.isprintable():
+        return text
+    misleads = lambda letter: letter in _TURNING or unicodedata.category(letter) in ('Cc', 'Cs', 'Zl', 'Zp')
+    return ''.join(repr(letter)[1:-1] if misleads(letter) else letter for letter in text)
 
 
 def _digest(member: Member) -> bytes:

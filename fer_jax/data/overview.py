@@ -17,6 +17,7 @@ from fer_jax.data.duplicates import Copy, is_conflicting
 _COLOURS = {'train': '#4477aa', 'validation': '#ccbb44', 'test': '#ee6677'}
 _WIDTH = 19.2  # inches, at 100 pixels each
 _PER_CLASS = 24  # images in a row, of all splits together
+_CLASSES = 60  # of more the first are shown: matplotlib draws no picture of more than 65,535 pixels
 _CELL = 96  # pixels at most of a side
 _GAP = 2
 _PAIRS = 12
@@ -36,7 +37,8 @@ def draw_overview(
         identical, near: groups of duplicates; of those with conflicting labels, and of near ones, some are shown.
     """
     pairs = _choose_pairs(dataset, identical, near)
-    heights = [3.6, 0.7 + 0.68 * len(dataset.class_names)]
+    class_names = dataset.class_names[:_CLASSES]
+    heights = [3.6, 0.7 + 0.68 * len(class_names)]
     if pairs:
         heights.append(0.7 + 2.0 * -(-len(pairs) // _PAIRS_IN_A_ROW))
     figure = Figure(figsize=(_WIDTH, sum(heights)), dpi=100, layout='constrained')
@@ -44,12 +46,13 @@ def draw_overview(
     bars, sheets, *rest = figure.subfigures(len(heights), 1, height_ratios=heights)
     total = sum(map(len, dataset.splits.values()))
     source = dataset.manifest['source']['name'].replace('$', r'\$')
-    bars.suptitle(f'{dataset.name}: {total:,} images of {source}', fontsize=17)
-    _draw_counts(bars.subplots(), dataset)
+    some = f', the first {_CLASSES} of {len(dataset.class_names):,} classes' * (len(dataset.class_names) > _CLASSES)
+    bars.suptitle(f'{dataset.name}: {total:,} images of {source}{some}', fontsize=17)
+    _draw_counts(bars.subplots(), dataset, class_names)
     for axes, (name, split) in zip(
         np.ravel(sheets.subplots(1, len(dataset.splits))), dataset.splits.items(), strict=True
     ):
-        _draw_sheet(axes, split, dataset.class_names, _PER_CLASS // len(dataset.splits))
+        _draw_sheet(axes, split, class_names, _PER_CLASS // len(dataset.splits))
         axes.set_title(f'{name} ({len(split):,})', fontsize=15)
     if pairs:
         _draw_pairs(rest[0], dataset, pairs)
@@ -58,23 +61,23 @@ def draw_overview(
         figure.savefig(path)
 
 
-def _draw_counts(axes, dataset: Dataset) -> None:
+def _draw_counts(axes, dataset: Dataset, class_names: Sequence[str]) -> None:
     width = 0.8 / len(dataset.splits)
-    size = np.clip(230 / (len(dataset.class_names) * len(dataset.splits)), 6, 11)
+    size = np.clip(230 / (len(class_names) * len(dataset.splits)), 6, 11)
     for index, (name, split) in enumerate(dataset.splits.items()):
-        counts = list(class_counts(split.labels, dataset.class_names).values())
+        counts = list(class_counts(split.labels, dataset.class_names).values())[: len(class_names)]
         places = np.arange(len(counts)) + (index - (len(dataset.splits) - 1) / 2) * width
         container = axes.bar(places, counts, width, color=_COLOURS.get(name), label=f'{name} ({len(split):,})')
         axes.bar_label(container, [f'{count:,}' for count in counts], fontsize=size, padding=2)
-    crowded = sum(map(len, dataset.class_names)) > 120
+    crowded = sum(map(len, class_names)) > 120
     axes.set_xticks(
-        range(len(dataset.class_names)),
-        [_shown(name) for name in dataset.class_names],
+        range(len(class_names)),
+        [_shown(name) for name in class_names],
         fontsize=9 if crowded else 14,
         rotation=30 if crowded else 0,
         ha='right' if crowded else 'center',
     )
-    axes.set_xlim(-0.6, len(dataset.class_names) - 0.4)
+    axes.set_xlim(-0.6, len(class_names) - 0.4)
     axes.set_ylabel('images', fontsize=13)
     axes.yaxis.set_major_formatter('{x:,.0f}')
     axes.yaxis.get_major_locator().set_params(integer=True)
@@ -88,8 +91,8 @@ def _draw_sheet(axes, split: Split, class_names: Sequence[str], most: int) -> No
     for label in range(len(class_names)):
         (members,) = np.nonzero(split.labels == label)
         chosen.append(members[np.linspace(0, len(members) - 1, min(most, len(members))).round().astype(int)])
-    columns = max(map(len, chosen))
-    images = [[split.images[int(index)] for index in row] for row in chosen]
+    columns = max(1, *map(len, chosen))
+    images = [[_at_most(split.images[int(index)], _CELL) for index in row] for row in chosen]
     side = min(_CELL, max((max(image.shape[:2]) for row in images for image in row), default=_CELL))
     step = side + _GAP
     sheet = np.full((len(class_names) * step, columns * step, 3), 255, np.uint8)
@@ -129,6 +132,16 @@ def _choose_pairs(
         different = (copy for copy in others if pixels[copy] != pixels[first])
         pairs.append((first, next(itertools.chain(relabelled, different))))
     return pairs
+
+
+def _at_most(image: np.ndarray, side: int) -> np.ndarray:
+    """What `_fitted` makes of it, without the square; a smaller image as it is. Photographs would fill the memory."""
+    scale = side / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    size = [max(1, round(length * scale)) for length in picture.size]
+    return np.asarray(picture.convert('RGB').resize(size, Image.Resampling.LANCZOS))
 
 
 def _fitted(image: np.ndarray, side: int) -> np.ndarray:

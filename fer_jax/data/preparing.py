@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from fer_jax.data.files import PictureFiles
 from fer_jax.data.pixels import decode_unchanged, parse_pixels
@@ -24,6 +25,7 @@ NO_FACE = 'no face found'
 _ALIGNED_AT_ONCE = 16
 _SMALL = 64 * 64  # pixels up to which our PNG is decoded several times faster than a JPEG of the same picture
 _MAX_BYTES = 64 << 20
+_MOST_PIXELS = 1 << 22  # of what waits to be aligned, hundreds of pictures at a time
 _FILES = PictureFiles()  # of this process
 
 Shape = tuple[int, int, int]
@@ -101,7 +103,8 @@ def prepare_pictures(
     Args:
         image_shape: what pictures must have before they are aligned; None: anything.
         align: takes up to 16 images and gives for each an object with `image`, the uint8 [H, W, C] that takes its
-            place, and `found`, whether there is a face in it; called in this process.
+            place, `found`, whether there is a face in it, and `move`, float [2, 3], from places in the one to those
+            in the other; called in this process.
         keep_missing: what becomes of images without a face: kept as `align` gives them, or rejected.
         workers: how many processes read and encode.
         progress: is called with a number of candidates whenever that many more are done.
@@ -136,28 +139,37 @@ def make_shard(folder: Path, number: int, candidates: Sequence[Candidate], image
     return len(candidates)
 
 
-def read_faces(candidates: Sequence[Candidate], image_shape: Shape | None) -> list[np.ndarray | str]:
-    """The pixels of each candidate, or the reason why it cannot be used."""
+def read_faces(candidates: Sequence[Candidate], image_shape: Shape | None) -> list[tuple[np.ndarray, int] | str]:
+    """What `made_smaller` gives for each candidate, or the reason why it cannot be used."""
     outcomes = []
     for candidate in candidates:
         try:
-            outcomes.append(read_face(candidate, image_shape, _FILES)[0])
+            outcomes.append(made_smaller(read_face(candidate, image_shape, _FILES)[0]))
         except ValueError as error:
             outcomes.append(str(error))
     return outcomes
 
 
+def made_smaller(image: np.ndarray) -> tuple[np.ndarray, int]:
+    """A picture of more than 4 megapixels by a whole factor smaller (mean of squares), and that factor; else 1."""
+    factor = math.ceil(math.sqrt(image.shape[0] * image.shape[1] / _MOST_PIXELS))
+    if factor == 1:
+        return image, 1
+    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).reduce(factor)
+    return np.asarray(picture).reshape(picture.height, picture.width, -1), factor
+
+
 def _make_aligned_shard(
     folder: Path,
     number: int,
-    batches: Iterable[list[np.ndarray | str]],
+    batches: Iterable[list[tuple[np.ndarray, int] | str]],
     align: Align,
     keep_missing: bool,
     progress: Callable[[int], Any],
 ) -> None:
     with ShardWriter(folder, number) as shard:
         for outcomes in batches:
-            images = [outcome for outcome in outcomes if not isinstance(outcome, str)]
+            images = [outcome[0] for outcome in outcomes if not isinstance(outcome, str)]
             faces = iter(align(images) if images else ())
             for outcome in outcomes:
                 if isinstance(outcome, str):
@@ -165,7 +177,7 @@ def _make_aligned_shard(
                     continue
                 face = next(faces)
                 if face.found or keep_missing:
-                    shard.add(face.image, found=face.found)
+                    shard.add(face.image, found=face.found, move=face.move / (outcome[1], outcome[1], 1))
                 else:
                     shard.reject(NO_FACE)
             progress(len(outcomes))
@@ -176,12 +188,17 @@ def _cut(candidates: Sequence[Candidate], length: int) -> list[Sequence[Candidat
     return [candidates[start : start + length] for start in range(0, len(candidates), length)]
 
 
+def corner(box: tuple[float, float, float, float]) -> tuple[int, int]:
+    """Left and top of what is cut out for a box, in whole pixels of the picture."""
+    return round(max(box[0], 0.0)), round(max(box[1], 0.0))
+
+
 def _cut_out(image: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
     """The part of the image [H, W, C] within left, top, width, height; what lies outside the image is left out."""
     if not all(map(math.isfinite, box)):
         raise ValueError(f'the face box {box} is not finite')
     height, width, _ = image.shape
-    left, top = (round(max(value, 0.0)) for value in box[:2])
+    left, top = corner(box)
     right, bottom = round(min(box[0] + box[2], width)), round(min(box[1] + box[3], height))
     if right <= left or bottom <= top:
         shown = ', '.join(f'{value:g}' for value in box)

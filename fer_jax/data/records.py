@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+PLACES = ('landmarks',)  # entries of Candidate.numbers that are places in the picture, [..., 2]
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FilePicture:
@@ -40,7 +42,8 @@ class Candidate:
         sequence: the recording, where known; unique in the data set, not only within the subject.
         box: left, top, width and height of the face in the pixels of the upright picture; cut out first.
         numbers: further values such as valence, arousal, landmarks or votes; the same names, shapes and types
-            for every candidate of a source. They are kept as they are: places in them are those of the whole picture.
+            for every candidate of a source. Those named in PLACES are x and y in the pixels of the upright picture
+            and move with what is cut out and aligned; the others are kept as they are.
     """
 
     location: str

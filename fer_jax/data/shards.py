@@ -17,7 +17,7 @@ from fer_jax.data.dataset import pixel_hash
 from fer_jax.data.duplicates import perceptual_hash
 from fer_jax.data.pixels import decode_stored, encode_png
 
-SHARD_FORMAT = 1
+SHARD_FORMAT = 2
 
 _TYPES = {
     'reason': str,  # why it is rejected; '' for an accepted one
@@ -26,7 +26,9 @@ _TYPES = {
     'pixel_hash': str,
     'perceptual_hash': np.uint64,
     'found': bool,  # whether a face was found in it, where one was looked for
+    'move': np.float64,  # [N, 2, 3], from places in the picture as it was read to those in the stored one
 }
+_UNMOVED = np.eye(2, 3)
 
 
 class ShardWriter:
@@ -45,14 +47,16 @@ class ShardWriter:
     def __exit__(self, *_) -> None:
         self._file.close()
 
-    def add(self, image: np.ndarray, jpeg: bytes | None = None, *, found: bool = False) -> None:
+    def add(
+        self, image: np.ndarray, jpeg: bytes | None = None, *, found: bool = False, move: np.ndarray = _UNMOVED
+    ) -> None:
         """Takes uint8 [H, W, C], to be stored as `jpeg`, which holds just these pixels, or else as PNG."""
         self._file.write(encode_png(image) if jpeg is None else jpeg)
         hashes = pixel_hash(image), perceptual_hash(image)
-        self._rows.append(('', self._file.tell(), image.shape, *hashes, found))
+        self._rows.append(('', self._file.tell(), image.shape, *hashes, found, move))
 
     def reject(self, reason: str) -> None:
-        self._rows.append((reason, self._file.tell(), (0, 0, 0), '', 0, False))
+        self._rows.append((reason, self._file.tell(), (0, 0, 0), '', 0, False, _UNMOVED))
 
     def commit(self) -> None:
         """Raises OSError if the disk is full or fails."""

@@ -1,11 +1,12 @@
 """Logits of many members for many images, in one compiled program per architecture.
 
-Shape letters: M members, N images, K classes, V views of test-time augmentation, H, W, C as stored.
+Shape letters: M members, N images, K classes, V views of test-time augmentation, H, W, C as stored, S side of a window.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from jaxtyping import Array, Float, UInt8
 from tqdm import tqdm
 
 from fer_jax.data.preprocess import Preprocessing, views
+from fer_jax.training.mesh import Placement
 
 
 def stack_members(members: Sequence[Any]) -> Any:
@@ -25,7 +27,11 @@ def stack_members(members: Sequence[Any]) -> Any:
 
 
 def make_predict(
-    model: nn.Module, preprocessing: Preprocessing, tta: str = 'none', map_members: bool | None = None
+    model: nn.Module,
+    preprocessing: Preprocessing,
+    tta: str = 'none',
+    map_members: bool | None = None,
+    placement: Placement | None = None,
 ) -> Callable[[Any, UInt8[Array, 'N H W C']], Float[Array, 'M N K']]:
     """A compiled function from stacked variables and stored images to logits.
 
@@ -35,20 +41,22 @@ def make_predict(
     Args:
         map_members: run the members one after the other inside the program instead of as one batch. None: on a
             CPU, where a batch of convolutions with different kernels is slower.
+        placement: of the devices that work on a batch together; each gets all of its logits. None: one device.
     """
     one_by_one = jax.default_backend() == 'cpu' if map_members is None else map_members
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=placement and placement.replicated)
     def predict(variables_M, images_NHWC):
-        inputs_VNSSC = views(images_NHWC, tta, preprocessing)
-        v, n, *shape = inputs_VNSSC.shape
+        # The views of an image in a row, so that they stay on its device.
+        inputs_NVSSC = views(images_NHWC, tta, preprocessing).swapaxes(0, 1)
+        n, v, *shape = inputs_NVSSC.shape
 
         def logits_of(variables):
-            logits, _ = model.apply(variables, inputs_VNSSC.reshape(v * n, *shape))
+            logits, _ = model.apply(variables, inputs_NVSSC.reshape(n * v, *shape))
             if v == 1:
                 return logits
-            log_probabilities_VNK = jax.nn.log_softmax(logits).reshape(v, n, -1)
-            return jax.nn.logsumexp(log_probabilities_VNK, 0) - jnp.log(v)
+            log_probabilities_NVK = jax.nn.log_softmax(logits).reshape(n, v, -1)
+            return jax.nn.logsumexp(log_probabilities_NVK, 1) - jnp.log(v)
 
         return jax.lax.map(logits_of, variables_M) if one_by_one else jax.vmap(logits_of)(variables_M)
 
@@ -56,22 +64,41 @@ def make_predict(
 
 
 def predict_split(
-    predict: Callable, variables_M: Any, images_NHWC: np.ndarray, batch_size: int, progress: str | None = None
+    predict: Callable,
+    variables_M: Any,
+    images_NHWC: np.ndarray,
+    batch_size: int,
+    progress: str | None = None,
+    placement: Placement | None = None,
 ) -> Float[np.ndarray, 'M N K']:
     """Runs `make_predict`'s function over a split; the last batch is padded to the full size and cut again.
 
     Args:
-        images_NHWC: an array, or what reads when it is indexed: the next batch is read while the device works.
+        variables_M: on one device, or on all of the placement.
+        images_NHWC: an array, or what reads when it is indexed: the next batch is read while the device works. Of
+            several processes each reads its share of every batch.
+        batch_size: over all devices; what they do not share evenly is padded.
         progress: words for a progress bar; None shows none.
+        placement: the one that `make_predict` was given.
+
+    Returns:
+        Every image's logits, in every process.
     """
     n = len(images_NHWC)
-    batch_size = min(batch_size, n)
+    devices = placement.num_devices if placement else 1
+    batch_size = -(-min(batch_size, n) // devices) * devices
+    share = batch_size // jax.process_count() if placement else batch_size
     logits = []
 
     def read(start):
-        batch = images_NHWC[start : start + batch_size]
-        padding = batch_size - len(batch)
-        return np.concatenate([batch, np.repeat(batch[-1:], padding, 0)]) if padding else batch
+        start = start + jax.process_index() * share if placement else start
+        part = images_NHWC[start : start + share] if start < n else np.zeros((0, *images_NHWC.shape[1:]), np.uint8)
+        return np.concatenate([part, np.zeros((share - len(part), *part.shape[1:]), part.dtype)])
+
+    def put(part):
+        if placement is None:
+            return part
+        return jax.make_array_from_process_local_data(placement.split(0), part, (batch_size, *part.shape[1:]))
 
     bar = tqdm(total=n, desc=progress, unit='image', disable=progress is None, dynamic_ncols=True)
     with bar, concurrent.futures.ThreadPoolExecutor(1) as reader:
@@ -83,6 +110,6 @@ def predict_split(
             # Kept on the device until the end, so that the next batch is sent while this one runs; but no more than
             # that, or the device would fill with batches.
             jax.block_until_ready(logits[-2:-1])
-            logits.append(predict(variables_M, batch))
+            logits.append(predict(variables_M, put(batch)))
             bar.update(min(batch_size, n - start))
         return np.concatenate([np.asarray(part, np.float32) for part in logits], 1)[:, :n]

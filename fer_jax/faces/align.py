@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 from PIL.Image import Resampling, Transform
-from skimage.transform import estimate_transform
+from skimage.transform import SimilarityTransform, estimate_transform
 
 from fer_jax.errors import UserError
 from fer_jax.faces.detector import make_detector
@@ -29,6 +29,7 @@ class AlignedFace:
         None where it is to be rejected.
     found: whether there is a face.
     box, points, score: of the `Face`, in the picture; without one NaN and 0.
+    move: float64 [2, 3], from places in the picture to those in `image`: move[:, :2] @ (x, y) + move[:, 2].
     """
 
     image: np.ndarray | None
@@ -36,6 +37,7 @@ class AlignedFace:
     box: np.ndarray
     points: np.ndarray
     score: float
+    move: np.ndarray
 
 
 Aligner = Callable[[Sequence[np.ndarray]], list[AlignedFace]]
@@ -77,9 +79,11 @@ def make_aligner(
 def _aligned(image: np.ndarray, faces: list[Face], size: int, missing: str, margin: float) -> AlignedFace:
     if not faces:
         nowhere = np.full(4, np.nan, np.float32), np.full((5, 2), np.nan, np.float32)
-        return AlignedFace(_whole(image, size) if missing == 'keep' else None, False, *nowhere, 0.0)
+        resized = np.eye(2, 3) * [[size / image.shape[1]], [size / image.shape[0]]]
+        return AlignedFace(_whole(image, size) if missing == 'keep' else None, False, *nowhere, 0.0, resized)
     face = main_face(faces, image.shape[:2])
-    return AlignedFace(warp(image, face.points, size, margin), True, face.box, face.points, face.score)
+    move = _similarity(face.points, size, margin).params[:2]
+    return AlignedFace(warp(image, face.points, size, margin), True, face.box, face.points, face.score, move)
 
 
 def main_face(faces: Sequence[Face], shape: tuple[int, int]) -> Face:
@@ -123,7 +127,7 @@ def warp(image: np.ndarray | Octaves, points: np.ndarray, size: int, margin: flo
     Returns:
         uint8 [size, size, C], C as in the image.
     """
-    move = estimate_transform('similarity', points, template(size, margin))
+    move = _similarity(points, size, margin)
     octaves = image if isinstance(image, Octaves) else Octaves(image)
     picture, shrunk = octaves.at_least(move.scale)
     back = np.diag([*1 / shrunk, 1]) @ np.linalg.inv(move.params)
@@ -139,6 +143,10 @@ def warp(image: np.ndarray | Octaves, points: np.ndarray, size: int, margin: flo
         patch = patch.filter(ImageFilter.GaussianBlur((step - 1) / 2))  # as skimage.transform.resize does
     aligned = patch.transform((size, size), Transform.AFFINE, tuple(back[:2].ravel()), Resampling.BICUBIC)
     return np.asarray(aligned)[..., : octaves.channels]
+
+
+def _similarity(points: np.ndarray, size: int, margin: float) -> SimilarityTransform:
+    return estimate_transform('similarity', points, template(size, margin))
 
 
 def _whole(image: np.ndarray, size: int) -> np.ndarray:

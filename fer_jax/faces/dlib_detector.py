@@ -36,7 +36,7 @@ class DlibDetector:
         if importlib.util.find_spec('dlib') is None:
             raise UserError("dlib is not installed; install it with: pip install 'fer_jax[dlib]'")
         if landmarks is None:
-            raise UserError("the detector dlib needs its 68-point predictor's file: --landmarks=PATH")
+            raise UserError("the detector dlib needs its 68-point predictor's file: --align-landmarks=PATH")
         if not Path(landmarks).is_file():
             raise UserError(
                 f'{printable(landmarks)} does not exist; it should be the file of a 68-point predictor of dlib'

@@ -26,11 +26,13 @@ MODELS: dict[str, type[nn.Module]] = {
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
-def create_model(name: str, num_classes: int, dtype: str = 'float32', dropout: float = -1.0) -> nn.Module:
+def create_model(
+    name: str, num_classes: int, dtype: str = 'float32', dropout: float = -1.0, norm_groups: int = 1
+) -> nn.Module:
     """A network for `num_classes`; `dropout` of -1 keeps the network's own.
 
     Raises:
-        UserError: if there is no network or no number format of that name.
+        UserError: if there is no network or no number format of that name, or it has no BatchNorm to group.
     """
     if name not in MODELS:
         close = difflib.get_close_matches(name, MODELS, 1)
@@ -39,4 +41,8 @@ def create_model(name: str, num_classes: int, dtype: str = 'float32', dropout: f
     if dtype not in DTYPES:
         raise UserError(f'config.model.dtype is {dtype!r}; it can be {" or ".join(DTYPES)}')
     options = {} if dropout < 0 else {'dropout': dropout}
+    if norm_groups > 1:
+        if not hasattr(MODELS[name], 'norm_groups'):
+            raise UserError(f'config.model.norm_groups is {norm_groups}, and {name} has no BatchNorm; leave it at 1')
+        options['norm_groups'] = norm_groups
     return MODELS[name](num_classes=num_classes, dtype=DTYPES[dtype], **options)

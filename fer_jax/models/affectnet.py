@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fer_jax.models.layers import ConvMaxPool, check_side, last_maps, max_pool_2x2
+from fer_jax.models.layers import BatchNorm, ConvMaxPool, check_side, last_maps, max_pool_2x2
 
 _keras_init = nn.initializers.glorot_uniform()
 
@@ -29,11 +29,13 @@ class AffectNetCNN(nn.Module):
         num_classes: K.
         dropout: one rate for all five dropouts instead of .5, .3, .4, .25 and .25.
         dtype: of the computation; parameters and statistics are float32.
+        norm_groups: parts of the batch that are normalised apart, see `BatchNorm`.
     """
 
     num_classes: int
     dropout: float | None = None
     dtype: Any = jnp.float32
+    norm_groups: int = 1
 
     @nn.compact
     def __call__(
@@ -50,7 +52,8 @@ class AffectNetCNN(nn.Module):
             return nn.Dropout(rate if self.dropout is None else self.dropout, deterministic=not train)(x)
 
         def norm(x):
-            return nn.BatchNorm(use_running_average=not train, momentum=0.99, epsilon=1e-3, dtype=self.dtype)(x)
+            options = {'momentum': 0.99, 'epsilon': 1e-3, 'dtype': self.dtype, 'groups': self.norm_groups}
+            return BatchNorm(use_running_average=not train, **options)(x)
 
         def conv(x, channels):
             return nn.relu(nn.Conv(channels, (3, 3), padding='VALID', dtype=self.dtype, kernel_init=_keras_init)(x))

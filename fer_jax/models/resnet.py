@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fer_jax.models.layers import last_maps
+from fer_jax.models.layers import BatchNorm, last_maps
 
 _conv_init = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
@@ -21,11 +21,14 @@ class BasicBlock(nn.Module):
     channels: int
     stride: int
     dtype: Any
+    norm_groups: int = 1
 
     @nn.compact
     def __call__(self, x_BHWC: Float[Array, 'B H W C'], train: bool) -> Array:
         conv = partial(nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=_conv_init)
-        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=self.dtype)
+        norm = partial(
+            BatchNorm, use_running_average=not train, momentum=0.9, dtype=self.dtype, groups=self.norm_groups
+        )
         stride = (self.stride, self.stride)
         y = nn.relu(norm()(conv(self.channels, (3, 3), stride, padding=1)(x_BHWC)))
         y = norm(scale_init=nn.initializers.zeros)(conv(self.channels, (3, 3), padding=1)(y))
@@ -42,12 +45,14 @@ class ResNet(nn.Module):
         blocks: basic blocks per stage.
         dropout: share of the pooled features dropped in training.
         dtype: of the computation; parameters and statistics are float32.
+        norm_groups: parts of the batch that are normalised apart, see `BatchNorm`.
     """
 
     num_classes: int
     blocks: Sequence[int]
     dropout: float = 0.0
     dtype: Any = jnp.float32
+    norm_groups: int = 1
 
     @nn.compact
     def __call__(
@@ -56,11 +61,12 @@ class ResNet(nn.Module):
         """Logits (float32), and intermediates: `maps`, the last stage's output; `features` [B, 512], their mean."""
         x = images_BHWC.astype(self.dtype)
         x = nn.Conv(64, (3, 3), padding=1, use_bias=False, dtype=self.dtype, kernel_init=_conv_init)(x)
-        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(x))
+        norm = BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype, groups=self.norm_groups)
+        x = nn.relu(norm(x))
         for stage, count in enumerate(self.blocks):
             for block in range(count):
                 stride = 2 if stage > 0 and block == 0 else 1
-                x = BasicBlock(64 * 2**stage, stride, self.dtype)(x, train)
+                x = BasicBlock(64 * 2**stage, stride, self.dtype, self.norm_groups)(x, train)
         maps_BHWC = last_maps(self, x)
         features_BD = maps_BHWC.mean((1, 2))
         x = nn.Dropout(self.dropout, deterministic=not train)(features_BD)

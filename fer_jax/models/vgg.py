@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fer_jax.models.layers import check_side, last_maps, max_pool_2x2
+from fer_jax.models.layers import BatchNorm, check_side, last_maps, max_pool_2x2
 
 _conv_init = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
@@ -27,6 +28,7 @@ class VGG(nn.Module):
         hidden: units of each hidden dense layer.
         dropout: share dropped in training, of what each dense layer but the first hidden one sees.
         dtype: of the computation; parameters and statistics are float32.
+        norm_groups: parts of the batch that are normalised apart, see `BatchNorm`.
     """
 
     num_classes: int
@@ -34,6 +36,7 @@ class VGG(nn.Module):
     hidden: Sequence[int] = ()
     dropout: float = 0.5
     dtype: Any = jnp.float32
+    norm_groups: int = 1
 
     @nn.compact
     def __call__(
@@ -47,11 +50,14 @@ class VGG(nn.Module):
             UserError: if the images are smaller than the pools need.
         """
         check_side(self, images_BHWC, 2 ** len(self.stages))
+        norm = partial(
+            BatchNorm, use_running_average=not train, momentum=0.9, dtype=self.dtype, groups=self.norm_groups
+        )
         x = images_BHWC.astype(self.dtype)
         for number, stage in enumerate(self.stages, 1):
             for layer, channels in enumerate(stage, 1):
                 x = nn.Conv(channels, (3, 3), padding=1, dtype=self.dtype, kernel_init=_conv_init)(x)
-                x = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(x)
+                x = norm()(x)
                 if layer == len(stage):
                     if number == len(self.stages):
                         x = maps_BHWC = last_maps(self, nn.relu(x))

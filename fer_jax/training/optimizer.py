@@ -18,6 +18,8 @@ class OptimizerOptions:
 
     name: str = 'adamw'
     learning_rate: float = 1e-3
+    scale_rate: str = 'none'
+    base_batch_size: int = 0
     momentum: float = 0.9
     nesterov: bool = True
     b1: float = 0.9
@@ -42,6 +44,31 @@ class ScheduleOptions:
     restart_factor: float = 1.0
     plateau_factor: float = 0.5
     plateau_patience: int = 5
+
+
+def peak_rate(options: OptimizerOptions, batch_size: int) -> float:
+    """The peak for a batch of that many images over all devices: the rate given, scaled as the options say.
+
+    Raises:
+        UserError: for an unknown rule, a rule without the batch that it starts from, or such a batch without a rule.
+    """
+    rules = {'none': 0.0, 'linear': 1.0, 'sqrt': 0.5}
+    rule, base = options.scale_rate, options.base_batch_size
+    if rule not in rules:
+        raise UserError(f'config.optimizer.scale_rate is {rule!r}; it can be {", ".join(rules)}')
+    if rule == 'none' and base:
+        raise UserError(
+            f'config.optimizer.base_batch_size is {base}, and scale_rate=none scales nothing; '
+            'set config.optimizer.scale_rate=linear or sqrt, or leave base_batch_size at 0'
+        )
+    if rule == 'none':
+        return options.learning_rate
+    if base < 1:
+        raise UserError(
+            f'config.optimizer.scale_rate={rule} needs the batch that learning_rate was found with; '
+            'set config.optimizer.base_batch_size'
+        )
+    return options.learning_rate * (batch_size / base) ** rules[rule]
 
 
 def make_schedule(

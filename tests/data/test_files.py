@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from fer_jax.data.files import PictureFiles, fingerprint, open_members
+from fer_jax.data.files import PictureFiles, fingerprint, open_members, printable
 from fer_jax.data.records import FilePicture
 
 
@@ -70,3 +70,32 @@ def test_another_name_or_content_is_another_fingerprint(folder):
     assert len({first, second, third}) == 3
     os.mkfifo(folder / 'pipe')
     assert of_now()[1] == 11
+
+
+@pytest.mark.parametrize(
+    ('name', 'shown'),
+    [
+        ('a b\u3000c\u00a0d é 幸.jpg', 'a b\u3000c\u00a0d é 幸.jpg'),  # spaces of three kinds
+        ('\U0001f468\u200d\U0001f469 می\u200cخواهم', '\U0001f468\u200d\U0001f469 می\u200cخواهم'),  # joiners
+        ('a\nb\tc\x1b[31m\x7f\x85', 'a\\nb\\tc\\x1b[31m\\x7f\\x85'),
+        ('a\u2028b\u2029', 'a\\u2028b\\u2029'),
+        ('a\u202egpj.exe\u2066\u200f', 'a\\u202egpj.exe\\u2066\\u200f'),
+        (os.fsdecode(b'a\xff.jpg'), 'a\\udcff.jpg'),
+    ],
+)
+def test_a_name_is_shown_in_one_line_that_does_nothing_to_a_terminal(name, shown):
+    assert printable(name) == shown
+    assert printable(shown) == shown
+    assert len(shown.splitlines()) == 1 and shown.encode()
+
+
+def test_pictures_are_found_under_the_names_that_are_shown(folder, files, tmp_path):
+    (folder / 'a\nb\x1b.jpg').write_bytes(b'third')
+    with zipfile.ZipFile(tmp_path / 'a.zip', 'w') as archive:
+        archive.writestr('a\nb\x1b.jpg', b'zipped')
+    with open_members(folder) as members:
+        (member,) = [member for member in members if member.name == 'a\\nb\\x1b.jpg']
+        assert files.read(FilePicture(member.path), 100) == b'third'
+    with open_members(tmp_path / 'a.zip') as members:
+        assert [member.name for member in members] == ['a\\nb\\x1b.jpg']
+        assert files.read(FilePicture(tmp_path / 'a.zip', members[0].name), 100) == b'zipped'

@@ -6,7 +6,7 @@ from PIL import Image
 
 from fer_jax.data.dataset import Dataset, Split
 from fer_jax.data.duplicates import Copy
-from fer_jax.data.overview import draw_overview
+from fer_jax.data.overview import _at_most, _fitted, draw_overview
 
 
 def drawn(path, classes, counts, colours, groups=()):
@@ -48,3 +48,16 @@ def test_pairs_are_drawn_below_and_only_if_there_are_any(tmp_path):
     pixels = drawn(tmp_path / 'c.png', ('anger', 'fear'), {'train': 4}, colours, ([same, conflicting], [same]))
     extra = pixels[without.shape[0] :]
     assert holds(extra, colours[0]) > holds(extra, colours[1]) > 1000
+
+
+def test_of_very_many_classes_the_first_are_shown(tmp_path):
+    names = tuple(f'class {index}' for index in range(1000))
+    pixels = drawn(tmp_path / 'a.png', names, {'train': 1000}, [(index % 60, 9, 250) for index in range(1000)])
+    assert pixels.shape[0] < 6000
+    assert holds(pixels, (59, 9, 250)) > 100
+
+
+def test_what_is_larger_than_its_cell_looks_as_if_it_had_been_fitted_at_once():
+    image = np.random.default_rng(0).integers(0, 256, (300, 200, 3), np.uint8)
+    np.testing.assert_array_equal(_fitted(_at_most(image, 96), 96), _fitted(image, 96))
+    assert _at_most(image, 300) is image

@@ -147,12 +147,13 @@ def test_what_is_done_is_not_done_again_unless_it_is_damaged(small_shards, tmp_p
 class Aligned:
     image: np.ndarray
     found: bool
+    move: np.ndarray
 
 
 def darkest_corner(images):
     """Finds a face where the first pixel is dark; takes the upper left quarter for it."""
     assert 0 < len(images) <= 16
-    return [Aligned(image[:3, :3], image[0, 0, 0] < 128) for image in images]
+    return [Aligned(image[:3, :3], image[0, 0, 0] < 128, np.eye(2, 3)) for image in images]
 
 
 @pytest.mark.parametrize('keep', (True, False))
@@ -167,6 +168,24 @@ def test_aligned_pictures_take_the_place_and_missing_faces_are_kept_or_rejected(
     assert columns['reason'].tolist() == [*expected, '2 pixels instead of 3']
     for row in np.flatnonzero(dark | keep):
         np.testing.assert_array_equal(pictures[int(row)], originals[row][:3, :3])
+
+
+def test_what_waits_to_be_aligned_is_bounded_and_places_stay_those_of_the_whole_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr(preparing, '_MOST_PIXELS', 100)
+    seen = []
+
+    def shifted(images):
+        seen.extend(images)
+        return [Aligned(image, True, np.array([(3.0, 0, 5), (0, 3, 7)])) for image in images]
+
+    image = np.random.default_rng(0).integers(0, 256, (30, 41), np.uint8)
+    candidates = [text(0), candidate(write(tmp_path / 'a.png', image), 1)]
+    (tmp_path / 'out').mkdir()
+    _, columns, _ = prepared(candidates, tmp_path / 'out', align=shifted)
+    assert [image.shape for image in seen] == [(6, 6, 1), (8, 11, 1)]  # 1,230 pixels need a factor of 4
+    np.testing.assert_allclose(seen[1][0, 0, 0], image[:4, :4].mean(), atol=0.6)
+    np.testing.assert_array_equal(columns['move'][0], [(3, 0, 5), (0, 3, 7)])
+    np.testing.assert_array_equal(columns['move'][1], [(0.75, 0, 5), (0, 0.75, 7)])
 
 
 SCRIPT = """

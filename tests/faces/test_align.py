@@ -56,6 +56,18 @@ def test_the_points_come_to_lie_where_the_template_has_them():
         np.testing.assert_allclose(place, template(size)[index], atol=0.15)
 
 
+@pytest.mark.parametrize('found', (True, False))
+def test_the_move_takes_places_of_the_picture_to_those_of_the_aligned_one(found):
+    size, face = 48, a_face(points=points_at(TEMPLATE, 0.3, 60, (110, 90)))
+    (aligned,) = make_aligner(Fixed([face] if found else []), size)([np.zeros((200, 240), np.uint8)])
+    places = np.array([face.points[0], face.points[2], (0, 0), (240, 200)])
+    moved = places @ aligned.move[:, :2].T + aligned.move[:, 2]
+    if found:
+        np.testing.assert_allclose(moved[:2], template(size)[[0, 2]], atol=1e-3)
+    else:
+        np.testing.assert_allclose(moved[2:], [(0, 0), (size, size)])
+
+
 def test_margin_shows_more_on_every_side():
     np.testing.assert_allclose(template(100, 0.25), 100 * (TEMPLATE + 0.25) / 1.5)
     assert template(60)[2] == pytest.approx([30, 35.52])  # the nose in the middle, 59.2 % down

@@ -52,7 +52,7 @@ def test_no_face_none_found(landmarks):
 
 
 def test_the_wrong_file_is_refused(tmp_path, astronaut, face):
-    with pytest.raises(UserError, match='--landmarks=PATH'):
+    with pytest.raises(UserError, match='--align-landmarks=PATH'):
         make_detector('dlib')
     with pytest.raises(UserError, match='does not exist'):
         make_detector('dlib', landmarks=tmp_path / 'no.dat')

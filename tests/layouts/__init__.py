@@ -22,7 +22,7 @@ from tests.layouts.drawn import (
     write,
     write_zip,
 )
-from tests.layouts.fer2013 import FER2013, FERPLUS, USAGES, fer2013, ferplus
+from tests.layouts.fer2013 import FER2013, FERPLUS, USAGES, fer2013, fer2013_noise, ferplus
 from tests.layouts.own import WORDS, folders, table
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     'encode',
     'face',
     'fer2013',
+    'fer2013_noise',
     'ferplus',
     'folders',
     'huge_npy',

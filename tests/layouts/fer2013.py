@@ -55,3 +55,14 @@ def ferplus(root, per_class=2, faults=False):
         lines.append(','.join(map(str, (usage, name, *votes))))
     write(root / 'fer2013new.csv', '\n'.join(lines) + '\n')
     return expected
+
+
+def fer2013_noise(path, count=30, seed=0):
+    """A table of noise. Row i: emotion i % 7; every fourth row PublicTest, every fifth PrivateTest."""
+    images = np.random.default_rng(seed).integers(0, 256, (count, 2304), np.uint8)
+    with path.open('w') as file:
+        file.write('emotion,pixels,Usage\n')
+        for row, image in enumerate(images):
+            usage = 'PublicTest' if row % 4 == 3 else 'PrivateTest' if row % 5 == 4 else 'Training'
+            file.write(f'{row % 7},{" ".join(map(str, image))},{usage}\n')
+    return path

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 
 from fer_jax.data.dataset import EMOTIONS
+from fer_jax.data.files import printable
 
 _SPELLINGS = {
     'anger': ('angry',),
@@ -26,8 +27,8 @@ def canonical(name: str) -> str | None:
 
 
 def class_name(name: str) -> str:
-    """The emotion that a word means, or else the word itself (letters with accents in their one-character form)."""
-    return canonical(name) or unicodedata.normalize('NFC', name.strip())
+    """The emotion that a word means, or else the word itself, printable, its accents in their one-character form."""
+    return canonical(name) or printable(unicodedata.normalize('NFC', name.strip()))
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:

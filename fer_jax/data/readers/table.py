@@ -89,12 +89,13 @@ class _Part:
         name = posixpath.normpath(posixpath.join(self.folder, cell.replace('\\', '/')))
         if self.root is None and name.startswith(('/', '../')):
             raise ValueError(f'{cell[:200]!r} leads out of the zip')
-        if name in self.members:
-            return name, self.members[name]
+        shown = printable(name)
+        if shown in self.members:
+            return shown, self.members[shown]
         file = os.path.join(self.root or '', name)
         if self.root is None or not os.path.isfile(file):
             raise ValueError(f'there is no picture {cell[:200]!r}')
-        return name, Member(printable(name), os.path.getsize(file), functools.partial(open, file, 'rb'), Path(file))
+        return shown, Member(shown, os.path.getsize(file), functools.partial(open, file, 'rb'), Path(file))
 
     def has(self, cell: str) -> bool:
         """Whether the picture is there."""
@@ -189,10 +190,10 @@ def _read(path: Path, parts: Sequence[_Part]) -> Iterator[Candidate | Reject]:
             except ValueError as error:
                 yield Reject(location, str(error))
             else:
-                identity = posixpath.normpath(cells['path'].replace('\\', '/'))
+                identity = printable(posixpath.normpath(cells['path'].replace('\\', '/')))
                 if part.split:  # two tables may each have a picture of this path, in folders of their own
                     identity = f'{part.split}/{identity}'
-                where, subject = picture(path, member), cells['subject']
+                where, subject = picture(path, member), printable(cells['subject'])
                 yield Candidate(location, split, class_name(cells['label']), identity, where, subject)
 
 

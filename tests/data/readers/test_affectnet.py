@@ -66,7 +66,8 @@ def test_the_box_of_a_table_holds_the_face(tmp_path):
 
 def test_tables_in_a_zip_and_a_table_given_alone(tmp_path):
     expected = layouts.affectnet_tables(tmp_path / 'in')
-    layouts.compare(affectnet.open_source, expected, layouts.write_zip(tmp_path / 'a.zip', tmp_path / 'in'))
+    source = layouts.compare(affectnet.open_source, expected, layouts.write_zip(tmp_path / 'a.zip', tmp_path / 'in'))
+    assert source.total == len(expected.rows)
     (tmp_path / 'in' / 'training.csv').rename(tmp_path / 'in' / 'automatically_annotated.csv')
     candidates, _, _ = layouts.read(affectnet.open_source, tmp_path / 'in' / 'automatically_annotated.csv')
     assert {(candidate.id, candidate.split) for candidate in candidates} == {
@@ -86,7 +87,8 @@ def test_folders_by_word_or_by_number(form, tmp_path):
     }.items():
         layouts.write(tmp_path / 'in' / folder / '1.png', layouts.encode(layouts.face('anger', 9)))
         expected.rejects[f'{folder}/1.png'] = reason
-    layouts.compare(affectnet.open_source, expected)
+    source = layouts.compare(affectnet.open_source, expected)
+    assert source.total == len(expected.rows) + len(expected.rejects)
 
 
 WRITERS = (

@@ -79,7 +79,8 @@ def test_a_row_that_fer2013_rejects_stays_rejected_and_the_rest_keeps_its_votes(
     layouts.write(tmp_path / 'fer2013.csv', '\n'.join(lines))
     del expected.rows['Training_00004']
     expected.rejects['fer2013.csv:6'] = "unknown emotion '9'; it can be 0 to 6"
-    layouts.compare(ferplus.open_source, expected)
+    source = layouts.compare(ferplus.open_source, expected)
+    assert source.total == len(expected.rows) + len(expected.rejects)
 
 
 def test_the_fingerprint_tells_other_votes(tmp_path):

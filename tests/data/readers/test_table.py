@@ -165,3 +165,20 @@ def test_a_useless_source_is_one_clear_line(case, tmp_path):
         layouts.read(table.open_source, tmp_path)
     assert message in str(raised.value)
     assert '\n' not in str(raised.value)
+
+
+def test_control_characters_in_names_are_shown_and_still_lead_to_the_picture(tmp_path):
+    lines = ['path,label,subject']
+    for number, label in enumerate(('angry', 'my\x1b[31mred', 'angry', 'my\x1b[31mred')):
+        name = f'a\x1b\u2028{number}.png'
+        layouts.write(tmp_path / 'in' / name, layouts.encode(layouts.face('anger', number)))
+        lines.append(f'{name},{label},p\x07')
+    layouts.write(tmp_path / 'in' / 'labels.csv', '\n'.join(lines))
+    for path in (tmp_path / 'in', layouts.write_zip(tmp_path / 'a.zip', tmp_path / 'in')):
+        candidates, rejects, source = layouts.read(table.open_source, path)
+        assert rejects == []
+        assert source.class_names == ('anger', r'my\x1b[31mred')
+        assert [row.id for row in candidates] == [rf'a\x1b\u2028{number}.png' for number in range(4)]
+        assert {row.subject for row in candidates} == {r'p\x07'}
+        for number, row in enumerate(candidates):
+            assert (layouts.decode_candidate(row) == layouts.face('anger', number)).all()

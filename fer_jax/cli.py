@@ -24,7 +24,9 @@ class ArgumentParser(argparse.ArgumentParser):
         for word in args:
             if word.startswith('--') and word.split('=')[0] not in self._option_string_actions:
                 self.error(self._unknown(word))
-        parsed, unknown = self.parse_known_args(args, namespace)
+        positional = any(not action.option_strings for action in self._actions)
+        parse = self.parse_known_intermixed_args if positional else self.parse_known_args
+        parsed, unknown = parse(args, namespace)
         if unknown:
             self.error(self._unknown(unknown[0]))
         return parsed

@@ -47,6 +47,18 @@ def test_right_flags_are_read_with_and_without_the_equals_sign():
     )
 
 
+def test_paths_may_stand_before_between_and_after_flags():
+    made = cli.ArgumentParser(prog='x')
+    made.add_argument('paths', nargs='+')
+    made.add_argument('--run', required=True)
+    wanted = argparse.Namespace(paths=['a', 'b'], run='r')
+    for words in (['a', 'b', '--run=r'], ['--run=r', 'a', 'b'], ['a', '--run', 'r', 'b']):
+        assert made.parse_args(words) == wanted
+    for words, message in ((['--run=r'], 'paths'), (['a'], '--run'), (['a', '--rum=r'], 'did you mean --run')):
+        with pytest.raises(UserError, match=message):
+            made.parse_args(words)
+
+
 def raising(error):
     def main():
         raise error

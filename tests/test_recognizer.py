@@ -1,5 +1,6 @@
 """The Python API: what it says of a face is what `evaluate` says of the same face, whatever picture it stands in."""
 
+import json
 import os
 import subprocess
 import sys
@@ -187,3 +188,16 @@ def test_importing_fer_jax_is_light_and_its_names_are_there():
     )
     done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.stdout.split('\n')[:3] == ['[] 0.1.0', 'Recognizer RecognizedFace', 'False'], done.stderr
+
+
+def test_runs_whose_faces_dlib_aligned_need_its_predictor_and_do_not_mix(make_run):
+    runs = {name: make_run(name) for name in ('dlib', 'mtcnn')}
+    for name, workdir in runs.items():
+        path = Path(workdir, 'config.json')
+        described = json.loads(path.read_text())
+        described['manifest']['align'] = {'detector': name, 'size': 24, 'missing': 'keep', 'landmarks': None}
+        path.write_text(json.dumps(described))
+    with pytest.raises(UserError, match='dlib'):
+        Recognizer(runs['dlib'])
+    with pytest.raises(UserError, match='aligned with dlib, those of .* with mtcnn'):
+        Recognizer(list(runs.values()))

@@ -1,0 +1,215 @@
+"""Structural similarity of pairs of images (Wang et al. 2004), as scikit-image defines it, batched on the device.
+
+With s = x + y and d = x - y, 2 mx my and mx^2 + my^2 are half of ms^2 -+ md^2, and so for covariance and variances:
+four maps go through the window instead of five, and x and y alike leave no rounding in the quotient.
+
+Shape letters: N pairs, H and W pixels, C channels, L values of a row (W C), B pairs of a batch.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Shaped
+from tqdm import tqdm
+
+from fer_jax.errors import UserError
+
+WINDOWS = ('uniform', 'gaussian')
+_TRUNCATE = 3.5  # deviations at which scikit-image cuts the Gaussian
+_EXACT_SIDE = 13  # up to this side (n values), sums over 8-bit pixels, (510^2 / 4) n^2, stay within int32
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """Over what the means, variances and covariances of a place are taken.
+
+    Attributes:
+        kind: `uniform` (a square in which every pixel counts alike) or `gaussian`.
+        side: of the square, odd; the Gaussian's follows from `sigma`.
+        sigma: the Gaussian's deviation in pixels.
+        use_sample_covariance: whether covariances are divided by n - 1 instead of n, the number of pixels in the
+            window; Wang et al. do not.
+    """
+
+    kind: str = 'uniform'
+    side: int = 7
+    sigma: float = 1.5
+    use_sample_covariance: bool = True
+
+    def __post_init__(self):
+        if self.kind not in WINDOWS:
+            raise UserError(f'the window of SSIM is {self.kind!r}; it can be {" or ".join(WINDOWS)}')
+        if self.kind == 'gaussian':
+            if not self.sigma > 0:
+                raise UserError(f'the Gaussian window of SSIM has sigma {self.sigma}; it must be above 0')
+            object.__setattr__(self, 'side', 2 * int(_TRUNCATE * self.sigma + 0.5) + 1)
+        elif self.side < 3 or self.side % 2 == 0:
+            raise UserError(f'the window of SSIM is {self.side} pixels wide; it must be odd, and 3 or more')
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Along one axis. The Gaussian's sum is 1 exactly, in float32 too: what it missed would count as variance."""
+        if self.kind == 'uniform':
+            return (1 / self.side,) * self.side
+        offsets = np.arange(self.side) - self.side // 2
+        bell = np.exp(-0.5 * (offsets / self.sigma) ** 2)
+        units = np.round(bell / bell.sum() * 2**24)
+        units[self.side // 2] += 2**24 - units.sum()
+        return tuple(float(weight) for weight in units / 2**24)
+
+    @property
+    def correction(self) -> float:
+        """What turns a mean of squared differences into the variance wanted."""
+        values = self.side**2
+        return values / (values - 1) if self.use_sample_covariance else 1.0
+
+
+def ssim(
+    first: Shaped[Array, 'N H W *C'],
+    second: Shaped[Array, 'N H W *C'],
+    data_range: float | None = None,
+    window: Window = Window(),
+) -> Float[Array, ' N']:
+    """SSIM of each pair, the mean over all places where the window lies inside, and over channels.
+
+    Equal to `skimage.metrics.structural_similarity` of each pair (with `channel_axis=-1` where there are channels) in
+    double precision to 1e-5: 8-bit pixels under a uniform window are summed as integers, without any rounding; other
+    values are first shifted by the pair's own mean.
+
+    Args:
+        first, second: uint8 or floating, both alike.
+        data_range: largest less smallest value that a pixel can have; it may be left out for uint8, where it is 255.
+        window: see `Window`.
+
+    Raises:
+        UserError: if shapes or types differ, the window is larger than an image, or the range is missing.
+    """
+    return _ssim(first, second, _check(first, second, data_range, window), window)
+
+
+@functools.partial(jax.jit, static_argnames='window')
+def _ssim(first: Array, second: Array, data_range: Float[Array, ''], window: Window) -> Array:
+    n, h, w, *channels = first.shape
+    stride = channels[0] if channels else 1
+    rows = [images.reshape(n, h, w * stride) for images in (first, second)]
+    integers = first.dtype == jnp.uint8 and window.kind == 'uniform' and window.side <= _EXACT_SIDE
+    moments = _integer_moments if integers else _float_moments
+    means, variances = zip(*moments(*rows, stride, window), strict=True)
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    mean_s, mean_d = (jnp.square(mean) / 2 for mean in means)
+    variance_s, variance_d = (variance / 2 for variance in variances)
+    above = (mean_s - mean_d + c1) * (variance_s - variance_d + c2)
+    below = (mean_s + mean_d + c1) * (variance_s + variance_d + c2)
+    return jnp.mean(jnp.mean(above / below, 2), 1)
+
+
+def _check(first: Array, second: Array, data_range: float | None, window: Window) -> float:
+    if first.shape != second.shape or first.dtype != second.dtype:
+        ours, theirs = (f'{images.dtype}{list(images.shape)}' for images in (first, second))
+        raise UserError(f'SSIM compares images of one shape and type; these are {ours} and {theirs}')
+    if first.ndim not in (3, 4):
+        raise UserError(f'SSIM takes images [N, H, W] or [N, H, W, C]; these are {list(first.shape)}')
+    if min(first.shape[1:3]) < window.side:
+        height, width = first.shape[1:3]
+        raise UserError(
+            f'images of {width}x{height} pixels are smaller than the {window.kind} window of SSIM, {window.side} '
+            'pixels a side; take larger images or a smaller window'
+        )
+    if data_range is None and first.dtype == jnp.uint8:
+        return 255.0
+    if first.dtype != jnp.uint8 and not jnp.issubdtype(first.dtype, jnp.floating):
+        raise UserError(f'SSIM takes uint8 or floating images; these are {first.dtype}')
+    if data_range is None or not data_range > 0:
+        raise UserError(f'SSIM of {first.dtype} images needs data_range above 0, such as 1 for pixels from 0 to 1')
+    return float(data_range)
+
+
+def _integer_moments(first, second, stride, window):
+    """Mean and variance of s and d at each place; sums of integers have no rounding to cancel."""
+    n = window.side**2
+    first, second = first.astype(jnp.int32), second.astype(jnp.int32)
+    for values, shift in ((first + second - 255, 255), (first - second, 0)):
+        sums, squares = (_window_sums(map_NHL, stride, window.side) for map_NHL in (values, values * values))
+        variance = (n * squares - sums * sums).astype(jnp.float32) * (window.correction / n**2)
+        yield sums.astype(jnp.float32) / n + shift, variance
+
+
+def _float_moments(first, second, stride, window):
+    first, second = first.astype(jnp.float32), second.astype(jnp.float32)
+    for values in (first + second, first - second):
+        shift = values.mean((1, 2), keepdims=True)
+        values = values - shift
+        mean, square = (_filter(map_NHL, stride, window.weights) for map_NHL in (values, values * values))
+        yield mean + shift, jnp.maximum(square - mean * mean, 0) * window.correction
+
+
+def _window_sums(map_NHL: Array, stride: int, side: int) -> Array:
+    """Sums over squares that lie inside."""
+    down = sum(map_NHL[:, place : map_NHL.shape[1] - side + 1 + place] for place in range(side))
+    length = map_NHL.shape[2] - stride * (side - 1)
+    return sum(down[:, :, stride * place : stride * place + length] for place in range(side))
+
+
+def _filter(map_NHL: Array, stride: int, weights: tuple[float, ...]) -> Array:
+    """Weighted means over windows that lie inside."""
+    height, length = map_NHL.shape[1] - len(weights) + 1, map_NHL.shape[2] - stride * (len(weights) - 1)
+    down = sum(weight * map_NHL[:, place : place + height] for place, weight in enumerate(weights))
+    return sum(weight * down[:, :, stride * place : stride * place + length] for place, weight in enumerate(weights))
+
+
+def score_images(
+    score: Callable[..., Float[Array, ' B']],
+    ids: np.ndarray,
+    *images: np.ndarray,
+    batch_size: int,
+    progress: str | None = None,
+) -> dict[str, float]:
+    """A score for every image of a set, each computed once, by id.
+
+    The last batch is padded to the full size, so that one program serves all, and what was padded is cut off again.
+
+    Args:
+        score: from a batch of each of `images` to a score per image, such as `ssim`, or a translation and then `ssim`.
+        ids: str [N], unique.
+        images: one array [N, ...] or several, or what reads when it is indexed: the next batch is read while the
+            device works.
+        batch_size: B.
+        progress: words for a progress bar; None shows none.
+
+    Raises:
+        UserError: if ids repeat, or there are not as many images as ids.
+    """
+    ids = np.asarray(ids)
+    n = len(ids)
+    for array in images:
+        if len(array) != n:
+            raise UserError(f'there are {n} ids for {len(array)} images')
+    unique, counts = np.unique(ids, return_counts=True)
+    if len(unique) < n:
+        raise UserError(f'the id {str(unique[counts.argmax()])!r} occurs more than once; every image needs its own')
+
+    def read(start: int) -> list[np.ndarray]:
+        parts = [array[start : start + batch_size] for array in images]
+        padding = batch_size - len(parts[0])
+        return [np.concatenate([part, np.repeat(part[-1:], padding, 0)]) for part in parts] if padding else parts
+
+    scores = []
+    bar = tqdm(total=n, desc=progress, unit='image', disable=progress is None, dynamic_ncols=True)
+    with bar, concurrent.futures.ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(read, 0) if n else None
+        for start in range(0, n, batch_size):
+            batch = coming.result()
+            if start + batch_size < n:
+                coming = reader.submit(read, start + batch_size)
+            jax.block_until_ready(scores[-2:-1])  # or the device would fill with batches
+            scores.append(score(*batch))
+            bar.update(min(batch_size, n - start))
+        values = np.concatenate([np.asarray(part) for part in scores])[:n] if scores else ()
+    return {str(identity): float(value) for identity, value in zip(ids, values, strict=True)}

@@ -1,0 +1,154 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fer_jax.errors import UserError
+from fer_jax.models.cyclegan import Discriminator, Generator, Upsample
+
+torch = pytest.importorskip('torch', reason='the reference implementation')
+
+
+def draw(model, shape, seed=0):
+    """Parameters of ordinary size, by numpy, which compiles nothing."""
+    random = np.random.default_rng(seed)
+
+    def array(leaf):
+        return (random.normal(size=leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1]))).astype(np.float32)
+
+    return jax.tree.map(array, jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape))['params'])
+
+
+def fill(network, parameters):
+    """Gives a PyTorch network our parameters, in the order of its layers."""
+    layers = [layer for layer in network.modules() if isinstance(layer, (torch.nn.Conv2d, torch.nn.ConvTranspose2d))]
+    for layer, ours in zip(layers, parameters, strict=True):
+        order = (2, 3, 0, 1) if isinstance(layer, torch.nn.ConvTranspose2d) else (3, 2, 0, 1)
+        weight = torch.tensor(np.array(ours['kernel']).transpose(order))
+        assert layer.weight.shape == weight.shape
+        layer.weight.data, layer.bias.data = weight, torch.tensor(np.array(ours['bias']))
+    return network.double()
+
+
+class Residual(torch.nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        part = lambda: [torch.nn.ReflectionPad2d(1), torch.nn.Conv2d(width, width, 3), torch.nn.InstanceNorm2d(width)]
+        self.body = torch.nn.Sequential(*part(), torch.nn.ReLU(), *part())
+
+    def forward(self, x):
+        return x + self.body(x)
+
+
+def torch_generator(params, channels, width, blocks):
+    nn = torch.nn
+    layers = [nn.ReflectionPad2d(3), nn.Conv2d(channels, width, 7), nn.InstanceNorm2d(width), nn.ReLU()]
+    for i in (width, 2 * width):
+        layers += [nn.Conv2d(i, 2 * i, 3, stride=2, padding=1), nn.InstanceNorm2d(2 * i), nn.ReLU()]
+    layers += [Residual(4 * width) for _ in range(blocks)]
+    for i in (4 * width, 2 * width):
+        layers += [nn.ConvTranspose2d(i, i // 2, 3, stride=2, padding=1, output_padding=1)]
+        layers += [nn.InstanceNorm2d(i // 2), nn.ReLU()]
+    layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh()]
+    inner = [params[f'ResidualBlock_{block}'][f'Conv_{place}'] for block in range(blocks) for place in (0, 1)]
+    outer = [params[f'Conv_{index}'] for index in range(3)], [params['Upsample_0'], params['Upsample_1']]
+    return fill(nn.Sequential(*layers), [*outer[0], *inner, *outer[1], params['Conv_3']])
+
+
+def torch_discriminator(params, channels, widths):
+    nn = torch.nn
+    layers, before = [], channels
+    for place, width in enumerate(widths):
+        layers += [nn.Conv2d(before, width, 4, stride=1 if place == len(widths) - 1 else 2, padding=1)]
+        layers += [nn.InstanceNorm2d(width)] if place else []
+        layers += [nn.LeakyReLU(0.2)]
+        before = width
+    layers += [nn.Conv2d(before, 1, 4, padding=1)]
+    return fill(nn.Sequential(*layers), [params[f'Conv_{index}'] for index in range(len(widths) + 1)])
+
+
+def count(model, channels):
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, channels)))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+def test_parameter_counts_are_the_published_ones():
+    """The authors' code prints 11.378 M and 2.765 M for its default networks, 7.837 M with 6 blocks."""
+    assert count(Generator(3), 3) == 11_378_179
+    assert count(Generator(3, blocks=6), 3) == 7_837_699
+    assert count(Discriminator(), 3) == 2_764_737
+    assert count(Generator(1), 1) == 11_378_179 - 2 * (49 * 64 * 2) - 2
+    assert count(Discriminator(), 1) == 2_764_737 - 16 * 64 * 2
+
+
+@pytest.mark.parametrize(
+    ('shape', 'channels', 'blocks', 'as_product'), [((16, 24), 3, 2, True), ((32, 32), 1, 1, False)]
+)
+def test_the_generator_equals_pytorchs(shape, channels, blocks, as_product):
+    model = Generator(channels, blocks=blocks, width=4, as_product=as_product)
+    images = np.random.default_rng(1).uniform(-1, 1, (2, *shape, channels)).astype(np.float32)
+    params = draw(model, images.shape)
+    with torch.no_grad():
+        network = torch_generator(params, channels, 4, blocks)
+        expected = network(torch.tensor(images.transpose(0, 3, 1, 2)).double()).numpy().transpose(0, 2, 3, 1)
+    found = jax.jit(model.apply)({'params': params}, images)
+    assert expected.std() > 0.05
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(('side', 'channels', 'widths'), [(24, 1, (4, 6, 8, 10)), (32, 3, (4, 6, 8))])
+def test_the_discriminator_equals_pytorchs(side, channels, widths):
+    model = Discriminator(widths)
+    images = np.random.default_rng(1).uniform(-1, 1, (2, side, side, channels)).astype(np.float32)
+    params = draw(model, images.shape)
+    with torch.no_grad():
+        network = torch_discriminator(params, channels, widths)
+        expected = network(torch.tensor(images.transpose(0, 3, 1, 2)).double()).numpy()[:, 0]
+    found = jax.jit(model.apply)({'params': params}, images)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert found.shape == expected.shape
+
+
+def test_either_way_to_upsample_equals_pytorchs_with_its_gradients():
+    random = np.random.default_rng(0)
+    x, aim = random.normal(size=(2, 5, 3, 4)), random.normal(size=(2, 10, 6, 6))
+    params = {'kernel': random.normal(size=(3, 3, 4, 6)), 'bias': random.normal(size=6)}
+    layer = torch.nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1).double()
+    layer.weight.data = torch.tensor(params['kernel'].transpose(2, 3, 0, 1))
+    layer.bias.data = torch.tensor(params['bias'])
+    theirs = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
+    out = layer(theirs)
+    (out * torch.tensor(aim.transpose(0, 3, 1, 2))).sum().backward()
+    for as_product in (True, False):
+
+        def loss(params, x, as_product=as_product):
+            out = Upsample(6, as_product=as_product).apply({'params': params}, x)
+            return jnp.sum(out * aim), out
+
+        narrow = jax.tree.map(np.float32, (params, x))
+        (_, found), (of_params, of_x) = jax.value_and_grad(loss, (0, 1), has_aux=True)(*narrow)
+        np.testing.assert_allclose(found, out.detach().numpy().transpose(0, 2, 3, 1), atol=1e-4)
+        np.testing.assert_allclose(of_x, theirs.grad.numpy().transpose(0, 2, 3, 1), atol=1e-4)
+        np.testing.assert_allclose(of_params['kernel'], layer.weight.grad.numpy().transpose(2, 3, 0, 1), atol=1e-4)
+        np.testing.assert_allclose(of_params['bias'], layer.bias.grad.numpy(), atol=1e-4)
+
+
+def test_any_size_comes_back_and_bfloat16_stays_near():
+    images = np.random.default_rng(1).uniform(-1, 1, (1, 33, 50, 1)).astype(np.float32)
+    model = Generator(1, blocks=1, width=4)
+    params = {'params': draw(model, images.shape)}
+    found = jax.jit(model.apply)(params, images)
+    narrow = jax.jit(model.clone(dtype=jnp.bfloat16).apply)(params, images)
+    assert found.shape == narrow.shape == images.shape
+    assert found.dtype == narrow.dtype == jnp.float32
+    assert 0 < float(jnp.abs(found - narrow).mean()) < 0.03
+    for side in (32, 48, 50, 64, 128, 255, 256):
+        shape = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+        for network in (Generator(3), Discriminator()):
+            made, _ = jax.eval_shape(network.init_with_output, jax.random.key(0), shape)
+            assert made.shape == (shape.shape if isinstance(network, Generator) else (1, side // 8 - 2, side // 8 - 2))
+
+
+def test_images_too_small_for_patches_are_refused():
+    with pytest.raises(UserError, match='Discriminator needs images of at least 24 pixels a side; it would see 23'):
+        jax.eval_shape(Discriminator().init, jax.random.key(0), jnp.zeros((1, 23, 40, 3)))

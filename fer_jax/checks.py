@@ -90,11 +90,12 @@ def refuse_idle_devices() -> None:
     there = clusters.allocated_gpus(os.environ)
     if os.environ.get('JAX_PLATFORMS') == 'cpu' and 'SLURM_GPUS_ON_NODE' not in os.environ:
         return  # somebody's will; but what Slurm has given to the job nobody else can use
-    if used < there:
+    if used < there and os.environ.get('FER_JAX_ALLOW_IDLE') != '1':
         raise UserError(
-            f'{there} GPUs of this host are allocated and {used} would be used; start one process with all of them, or '
-            f'as many processes as they divide into'
+            f'{there} GPUs of this host are allocated, and {used} would be used; start one process with all of them '
+            'or as many as they divide into'
             + ('' if used else ' (jax finds none: is the gpu extra installed, is JAX_PLATFORMS set?)')
+            + '; FER_JAX_ALLOW_IDLE=1 leaves them idle'
         )
 
 

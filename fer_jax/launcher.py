@@ -77,18 +77,18 @@ def _pause(num: int) -> float:
 
 
 class _Signals:
-    """While entered, SIGTERM, SIGINT and SIGUSR1 are noted and passed on, with SIGUSR1 (Slurm's warning) as SIGTERM."""
+    """While entered, SIGTERM and SIGINT are noted and passed on."""
 
     def __enter__(self):
         self.received = 0
         self.processes: list[subprocess.Popen] = []
         self._heard = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_):
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
 
     def sleep(self, seconds: float) -> None:
@@ -96,7 +96,7 @@ class _Signals:
         self._heard.wait(seconds)
 
     def _note(self, number, _frame):
-        self.received = signal.SIGTERM if number == signal.SIGUSR1 else number
+        self.received = number
         self._heard.set()
         for process in self.processes:
             with contextlib.suppress(ProcessLookupError):

@@ -96,7 +96,7 @@ def test_restarts_come_to_an_end(launch):
     assert len(started()) == 6
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_launcher_goes_to_all_and_nothing_is_started_again(launch, number):
     start, started = launch
     process = start('time.sleep(60)', '--nproc=2')

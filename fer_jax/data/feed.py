@@ -90,19 +90,18 @@ class ResidentFeed:
     ):
         """`dispatch` is T; `everywhere` places the split whole on every device, `cut` a batch along its axis 1."""
         self._order = functools.partial(batch_indices, seed, num_examples=len(split), batch_size=batch_size)
-        self._shape = (dispatch, batch_size)
+        self._shape, self._cut = (dispatch, batch_size), cut
         self._resident = jax.tree.map(
             lambda array: place(array, everywhere),
             Resident(np.asarray(split.images), split.labels, split.extra.get('targets')),
         )
-        # The indices as numbers, which each process has alike: jax.device_put would compare them between processes.
         self._gather = jax.jit(Resident.batch, in_shardings=(everywhere, cut), out_shardings=cut)
 
     def batches(self, step: int, count: int, is_idle: Callable[[], bool] = lambda: True) -> dict[str, Array]:
         """See `Feed`."""
         indices_TB = np.zeros(self._shape, np.int32)
         indices_TB[:count] = self._order(step, count)
-        return self._gather(self._resident, indices_TB)
+        return self._gather(self._resident, place(indices_TB, self._cut))
 
     def close(self) -> None:
         """See `Feed`."""

@@ -104,7 +104,7 @@ def _train_and_evaluate(config: ConfigDict, dataset: Dataset, placement: Placeme
     task = _make_task(config, dataset, preprocessing, schedule)
     summary = experiment.summarize_model(task.model, preprocessing)
     checkpoints = Checkpoints(workdir, config.checkpoint.keep_last)
-    state, source = _initialise(config, dataset, task, workdir, fresh=not checkpoints.steps())
+    state, source = _initialise(config, dataset, task, workdir, checkpoints)
     state = placement.everywhere(state)
     if distributed.is_main():
         description = experiment.describe(
@@ -156,13 +156,13 @@ def _evaluate_run(config: ConfigDict, dataset: Dataset, checkpoints: Checkpoints
 
 
 def _initialise(
-    config: ConfigDict, dataset: Dataset, task: classify.Task, workdir: str, fresh: bool
+    config: ConfigDict, dataset: Dataset, task: classify.Task, workdir: str, checkpoints: Checkpoints
 ) -> tuple[classify.State, dict]:
     """The first state and, with `init_from`, what config.json says of it; a run that goes on needs no source."""
     state = classify.init_state(task, jax.random.key(config.seed))
     if not config.init_from:
         return state, {}
-    if not fresh:
+    if checkpoints.newest() is not None:
         return state, {'initialised_from': pretrained.recorded(workdir)}
     names = dataset.class_names
     variables, report = pretrained.load_pretrained(

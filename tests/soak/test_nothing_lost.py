@@ -18,12 +18,10 @@ from tests.launches import (
     finish,
     kill_at_random,
     launch,
-    launch_toy,
+    launch_two,
     log,
-    said,
     steps,
     stop_one_of_two,
-    words,
 )
 
 pytestmark = pytest.mark.soak
@@ -56,20 +54,17 @@ def test_killed_fifty_times(tmp_path):
 
 
 def test_one_of_two_stopped_twenty_times(tmp_path):
-    chance, total = random.Random(int.from_bytes(os.urandom(4))), 10_000
-    workdir = tmp_path / 'run'
-    stops = [stop_one_of_two(workdir, chance, total) for _ in range(times(20))]
+    """SIGTERM to either of two processes that train one run: both save the same step, and the run ends as unbroken."""
+    whole, chance = tmp_path / 'whole', random.Random(int.from_bytes(os.urandom(4)))
+    changes = MODEL | {'train__steps': 30 * times(20)}
+    assert [finish(process) for process in launch_two(whole, changes)] == [0, 0]
+    workdir, stops = tmp_path / 'run', []
+    for _ in range(times(20)):
+        stops.append(stop_one_of_two(launch_two(workdir, changes, pause=0.05), workdir, chance))
+        print('stopped at', stops[-1])
     assert stops == sorted(set(stops))
-    # Then to the end, against a run that was never stopped.
-    end, whole = stops[-1] + 10, tmp_path / 'whole'
-    for folder in (workdir, whole):
-        processes = launch_toy(folder, num=2, devices=2, total=end)
-        assert [finish(process, 600) for process in processes] == [0, 0]
-    ends = lambda folder: [said(r'ended as (\w+)', words(folder, index)) for index in range(2)]
-    assert ends(workdir) == ends(whole)
-    trained = lambda folder: [line for line in log(folder) if line['step'] % 4 == 0]
-    assert trained(workdir) == trained(whole)
-    print(f'{len(stops)} stops at {stops}')
+    assert [finish(process) for process in launch_two(workdir, changes)] == [0, 0]
+    assert_ended_alike(workdir, whole, changes['train__steps'])
 
 
 def test_a_thousand_damages(tmp_path):

@@ -123,7 +123,7 @@ def _train_and_evaluate(config: ConfigDict, dataset: Dataset, placement: Placeme
     with contextlib.closing(_make_feed(feed_name, config, train, placement, options.dispatch)) as feed:
         step = functools.partial(classify.train_step, task)
         hooks = Hooks(
-            advance=_noted(make_advance(step, feed, placement, config.seed, options.dispatch)),
+            advance=make_advance(step, feed, placement, config.seed, options.dispatch),
             evaluate=_make_evaluate(config, dataset, task, placement) if 'validation' in dataset.splits else None,
             after_evaluation=_make_after_evaluation(task.plateau),
             learning_rate=_make_learning_rate(task, schedule),
@@ -131,16 +131,6 @@ def _train_and_evaluate(config: ConfigDict, dataset: Dataset, placement: Placeme
         )
         run_loop(options, state, hooks, checkpoints, workdir)
     _evaluate_run(config, dataset, checkpoints, workdir)
-
-
-def _noted(advance: Callable) -> Callable:
-    """`advance`, and notes the step for what is said when a peer is lost."""
-
-    def advance_and_note(state, step, count):
-        distributed.at_step(step)
-        return advance(state, step, count)
-
-    return advance_and_note
 
 
 def _evaluate_run(config: ConfigDict, dataset: Dataset, checkpoints: Checkpoints, workdir: str) -> None:

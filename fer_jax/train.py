@@ -104,7 +104,7 @@ def _train_and_evaluate(config: ConfigDict, dataset: Dataset, placement: Placeme
     task = _make_task(config, dataset, preprocessing, schedule)
     summary = experiment.summarize_model(task.model, preprocessing)
     checkpoints = Checkpoints(workdir, config.checkpoint.keep_last)
-    state, source = _initialise(config, dataset, task, workdir, fresh=not checkpoints.steps())
+    state, source = _initialise(config, dataset, task, workdir, checkpoints)
     state = placement.everywhere(state)
     if distributed.is_main():
         description = experiment.describe(
@@ -123,7 +123,7 @@ def _train_and_evaluate(config: ConfigDict, dataset: Dataset, placement: Placeme
     with contextlib.closing(_make_feed(feed_name, config, train, placement, options.dispatch)) as feed:
         step = functools.partial(classify.train_step, task)
         hooks = Hooks(
-            advance=_noted(make_advance(step, feed, placement, config.seed, options.dispatch)),
+            advance=make_advance(step, feed, placement, config.seed, options.dispatch),
             evaluate=_make_evaluate(config, dataset, task, placement) if 'validation' in dataset.splits else None,
             after_evaluation=_make_after_evaluation(task.plateau),
             learning_rate=_make_learning_rate(task, schedule),
@@ -131,16 +131,6 @@ def _train_and_evaluate(config: ConfigDict, dataset: Dataset, placement: Placeme
         )
         run_loop(options, state, hooks, checkpoints, workdir)
     _evaluate_run(config, dataset, checkpoints, workdir)
-
-
-def _noted(advance: Callable) -> Callable:
-    """`advance`, and notes the step for what is said when a peer is lost."""
-
-    def advance_and_note(state, step, count):
-        distributed.at_step(step)
-        return advance(state, step, count)
-
-    return advance_and_note
 
 
 def _evaluate_run(config: ConfigDict, dataset: Dataset, checkpoints: Checkpoints, workdir: str) -> None:
@@ -156,13 +146,13 @@ def _evaluate_run(config: ConfigDict, dataset: Dataset, checkpoints: Checkpoints
 
 
 def _initialise(
-    config: ConfigDict, dataset: Dataset, task: classify.Task, workdir: str, fresh: bool
+    config: ConfigDict, dataset: Dataset, task: classify.Task, workdir: str, checkpoints: Checkpoints
 ) -> tuple[classify.State, dict]:
     """The first state and, with `init_from`, what config.json says of it; a run that goes on needs no source."""
     state = classify.init_state(task, jax.random.key(config.seed))
     if not config.init_from:
         return state, {}
-    if not fresh:
+    if checkpoints.newest() is not None:
         return state, {'initialised_from': pretrained.recorded(workdir)}
     names = dataset.class_names
     variables, report = pretrained.load_pretrained(

@@ -146,19 +146,25 @@ class Checkpoints:
     def restore_latest(self, model: Any, optimizer: Any) -> tuple[Any, Any, dict[str, Any]] | None:
         """The newest checkpoint that is whole: (model, optimizer, position), or None; the same in all processes.
 
-        A damaged one is named on stderr, renamed to STEP.damaged, and the one before it is read. Process 0 reads every
-        byte for all: sharing that out would save them a second (0.1 s per 100 MB), once.
-
         Args:
             model, optimizer: trees of arrays or ShapeDtypeStructs with the shapes, types and shardings wanted.
+        """
+        step = self.newest()
+        if step is None:
+            return None
+        restored = self._read(step, model=model, optimizer=optimizer)
+        return restored['model'], restored['optimizer'], self.position(step)
+
+    def newest(self) -> int | None:
+        """The step of the newest checkpoint that is whole, the same in all processes, which ask together; or None.
+
+        A damaged one is named on stderr and renamed to STEP.damaged. Process 0 reads every byte for all: sharing
+        that out would save them a second (0.1 s per 100 MB), once.
         """
         step = self._newest_whole() if distributed.is_main() else -1
         distributed.barrier('verified')  # a large checkpoint may take longer than a collective waits
         step = distributed.agree_max(step)
-        if step < 0:
-            return None
-        restored = self._read(step, model=model, optimizer=optimizer)
-        return restored['model'], restored['optimizer'], self.position(step)
+        return None if step < 0 else step
 
     def _newest_whole(self) -> int:
         """Its step, after those that are newer and damaged are set aside; -1 where there is none."""

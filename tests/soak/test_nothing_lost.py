@@ -19,6 +19,7 @@ from tests.launches import (
     kill_at_random,
     launch,
     launch_toy,
+    launch_two,
     log,
     said,
     steps,
@@ -35,7 +36,7 @@ def times(full):
 
 def test_killed_fifty_times(tmp_path):
     """Each kill falls on a random moment of a run; a run that ended before its kill begins anew, and must be right."""
-    whole, chance = tmp_path / 'whole', random.Random(int.from_bytes(os.urandom(4)))
+    whole, chance = tmp_path / 'whole', random.Random(os.urandom(4))
     assert finish(launch(whole)) == 0
     wanted, killed, runs = times(50), 0, 0
     while killed < wanted:
@@ -47,6 +48,7 @@ def test_killed_fifty_times(tmp_path):
             for _, code in kill_at_random(broken, chance, [(signal.SIGKILL, step)]):
                 assert code in (0, -signal.SIGKILL)
                 killed += code != 0
+                print(f'kill {killed} after step {step}', flush=True)
         assert finish(launch(broken)) == 0
         assert_ended_alike(broken, whole)
         logged = [line['step'] for line in log(broken)]
@@ -56,24 +58,30 @@ def test_killed_fifty_times(tmp_path):
 
 
 def test_one_of_two_stopped_twenty_times(tmp_path):
-    chance, total = random.Random(int.from_bytes(os.urandom(4))), 10_000
-    workdir = tmp_path / 'run'
-    stops = [stop_one_of_two(workdir, chance, total) for _ in range(times(20))]
+    """SIGTERM to either of two processes that train the toy: both save the same step, and the end is as unbroken."""
+    workdir, whole, chance, stops = tmp_path / 'run', tmp_path / 'whole', random.Random(os.urandom(4)), []
+    for _ in range(times(20)):
+        stops.append(stop_one_of_two(launch_toy(workdir, 2, 2, total=10_000, pause=0.02), workdir, chance))
+        print('stopped at', stops[-1], flush=True)
+        assert said(r'stopped at step (\d+)', words(workdir, 1)) == [str(step) for step in stops]
     assert stops == sorted(set(stops))
-    # Then to the end, against a run that was never stopped.
-    end, whole = stops[-1] + 10, tmp_path / 'whole'
+    end = stops[-1] + 5
     for folder in (workdir, whole):
-        processes = launch_toy(folder, num=2, devices=2, total=end)
-        assert [finish(process, 600) for process in processes] == [0, 0]
-    ends = lambda folder: [said(r'ended as (\w+)', words(folder, index)) for index in range(2)]
-    assert ends(workdir) == ends(whole)
-    trained = lambda folder: [line for line in log(folder) if line['step'] % 4 == 0]
-    assert trained(workdir) == trained(whole)
-    print(f'{len(stops)} stops at {stops}')
+        assert [finish(process, 900) for process in launch_toy(folder, 2, 2, total=end)] == [0, 0]
+    assert_ended_alike(workdir, whole, end)
+
+
+def test_one_of_two_stopped_while_they_train_a_network(tmp_path):
+    workdir, whole, chance = tmp_path / 'run', tmp_path / 'whole', random.Random(os.urandom(4))
+    for _ in range(times(4)):
+        print('stopped at', stop_one_of_two(launch_two(workdir, pause=0.05), workdir, chance), flush=True)
+    for folder in (workdir, whole):
+        assert [finish(process, 900) for process in launch_two(folder)] == [0, 0]
+    assert_ended_alike(workdir, whole)
 
 
 def test_a_thousand_damages(tmp_path):
-    checkpoints, chance = Checkpoints(str(tmp_path)), random.Random(int.from_bytes(os.urandom(4)))
+    checkpoints, chance = Checkpoints(str(tmp_path)), random.Random(os.urandom(4))
     tree = lambda value: ({'w': jnp.full((16, 8), value)}, {'m': jnp.full((3,), value, jnp.bfloat16)})
     for step in (1, 2):
         checkpoints.save(*tree(float(step)), {'step': step, 'member': True, 'metrics': {}})

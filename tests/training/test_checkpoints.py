@@ -112,7 +112,7 @@ def test_every_flipped_bit_and_every_cut_is_found_and_the_checkpoint_before_it_u
         shutil.copytree(kept, newest)
         what = damage_file(newest, chance)
         if number % 20:
-            assert checkpoints._newest_whole() == 2, what
+            assert checkpoints.newest() == 2, what
         else:
             with pytest.raises(UserError, match='checkpoint .*/3 '):
                 checkpoints.restore_model(3, trees()[0])

@@ -60,7 +60,9 @@ def test_every_process_writes_its_part_and_process_0_alone_speaks_and_keeps_the_
 
 def test_a_signal_to_one_of_two_stops_both_at_one_step_and_the_run_goes_on_to_the_same_end(whole, tmp_path):
     workdir = tmp_path / 'run'
-    stop_one_of_two(workdir, random.Random(0), total=40)
+    processes = launch_toy(workdir, num=2, devices=2, pause=0.02)
+    step = stop_one_of_two(processes, workdir, random.Random(0))
+    assert said(r'stopped at step (\d+)', words(workdir, 1)) == [str(step)]
     processes = launch_toy(workdir, num=2, devices=2, pause=0.02)
     wait_for(workdir, steps(workdir)[-1] + 1, processes[0])
     os.kill(processes[0].pid, signal.SIGINT)

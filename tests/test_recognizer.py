@@ -82,6 +82,14 @@ def test_what_a_face_says(recognizer, astronaut):
     assert 180 < face.points[2, 0] < 260 and 100 < face.points[2, 1] < 150
 
 
+def test_a_large_portrait_is_made_smaller_as_prepare_does_and_said_in_its_own_pixels(make_run, astronaut):
+    large = np.asarray(Image.fromarray(astronaut).resize((2400, 2400), Image.Resampling.NEAREST))
+    recognizer = Recognizer(make_run(), portraits=True)
+    ((face,), (grey,)), (small,) = recognizer([large, large[..., 0]]), recognizer(astronaut)
+    np.testing.assert_allclose(face.points * 512 / 2400, small.points, atol=3)
+    np.testing.assert_allclose(grey.box * 512 / 2400, small.box, atol=8)
+
+
 def test_the_threshold_makes_unsure(make_run, astronaut):
     workdir = make_run()
     assert not Recognizer(workdir, threshold=0)(astronaut)[0].unsure
@@ -197,7 +205,7 @@ def test_runs_whose_faces_dlib_aligned_need_its_predictor_and_do_not_mix(make_ru
         described = json.loads(path.read_text())
         described['manifest']['align'] = {'detector': name, 'size': 24, 'missing': 'keep', 'landmarks': None}
         path.write_text(json.dumps(described))
-    with pytest.raises(UserError, match='dlib'):
+    with pytest.raises(UserError, match='needs dlib.s predictor, by which its faces were aligned: landmarks=PATH'):
         Recognizer(runs['dlib'])
     with pytest.raises(UserError, match='aligned with dlib, those of .* with mtcnn'):
         Recognizer(list(runs.values()))

@@ -19,7 +19,7 @@ _spec = importlib.util.spec_from_file_location('networks', Path(__file__).parent
 networks = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(networks)
 
-SIDE, CHANNELS, WIDTH, WIDTHS = 12, 3, 3, (4, 5)
+SIDE, CHANNELS, WIDTH, WIDTHS = 16, 3, 3, (4, 5)
 TASK = Task(
     Generator(CHANNELS, blocks=1, width=WIDTH),
     Discriminator(WIDTHS),
@@ -111,6 +111,11 @@ class Reference:
         return torch.stack(returned)
 
 
+def compiled(task):
+    """The step as a program; LLVM's optimisation takes most of the time that compiling one does."""
+    return jax.jit(functools.partial(train_step, task), compiler_options={'xla_backend_optimization_level': 0})
+
+
 def flatten(state, name):
     leaves = jax.tree_util.tree_leaves_with_path(getattr(state, name))
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
@@ -124,7 +129,7 @@ def test_steps_equal_pytorchs(monkeypatch):
     # The coins are those of the step, which the test passes in place of the key.
     monkeypatch.setattr(cyclegan, 'draw_exchanges', lambda key, *_: tuple(values[key] for values in fixed))
     monkeypatch.setattr(jax.random, 'split', lambda key, *_: (key, key))
-    step = jax.jit(functools.partial(train_step, TASK))
+    step = compiled(TASK)
     reference = Reference(state, TASK.identity, TASK.pool, 0.02)
     for index, draw in enumerate(draws):
         # From where the reference stands: else the rounding of one step would grow in the next.
@@ -227,7 +232,7 @@ def test_coins_are_fair_and_places_cover_the_pool():
 def trained():
     """Two steps with flips, average and Adam on its schedule."""
     task = dataclasses.replace(TASK, optimizer=make_adam(linear_decay(2e-4, 10)), flip=True, identity=0.0, ema=0.99)
-    step = jax.jit(functools.partial(train_step, task))
+    step = compiled(task)
     states = [draw_state(task)]
     for index in range(2):
         states.append(step(states[-1], draw_batch(index), jax.random.key(index))[0])

@@ -31,7 +31,6 @@ NETWORKS = {  # name to configuration
 }
 SIDE, CLASSES = 48, 7  # FER2013's, grey
 DEVICES = (8, 64, 512)
-TRAINING_IMAGES = 28_709
 
 # Assumptions, until measured on GPUs.
 RATES = {'shallow_cnn': 5e12, 'wider_cnn': 10e12}  # FLOP/s that a GPU sustains in the step

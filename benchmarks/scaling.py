@@ -39,8 +39,6 @@ RATE = 50e12  # of the others: a tenth of an H100's 495 TFLOP/s in TF32 (data sh
 NVLINK = 450e9 * 0.75  # bytes/s one way: an H100's 900 GB/s counts both ways; three quarters are reached
 FABRIC = 50e9 * 0.75  # bytes/s one way: one 400 Gb/s port per node of eight GPUs; three quarters are reached
 IN_NODE, HOP_IN_NODE, HOP_BETWEEN = 8, 3e-6, 6e-6  # GPUs; seconds per hop of a tree
-# Measured: images/s that one core decodes, see docs/scaling.md.
-DECODED = {'48 px PNG': 1.0, '224 px JPEG': 1.0, '224 px JPEG to 64 px': 1.0}
 SIZES = {1: 'u8 s8 pred', 2: 'bf16 f16 u16 s16', 4: 'f32 s32 u32', 8: 'f64 s64 u64'}
 _BYTES = {name: size for size, names in SIZES.items() for name in names.split()}
 _COLLECTIVE = re.compile(
@@ -228,18 +226,12 @@ def print_batches(counts: Mapping[str, Mapping]) -> None:
 
 
 def print_feeds(counts: Mapping[str, Mapping], batch: int = 64) -> None:
-    """Arithmetic: cores that decode for one GPU, and what the exchange of rows adds to a step."""
-    print(
-        f'\n| network, {batch} images a GPU | images/s a GPU | '
-        + ' | '.join(f'cores, {name}' for name in DECODED)
-        + ' |'
-    )
-    print('| --- | ---: |' + ' ---: |' * len(DECODED))
+    """Arithmetic: what the host's cores have to decode for one GPU, and what the exchange of rows adds to a step."""
+    print(f'\n| network, {batch} images a GPU | images/s a GPU | in a node of {IN_NODE} |')
+    print('| --- | ---: | ---: |')
     for name, counted in counts.items():
         rate = batch / compute_seconds(name, counted, batch)
-        print(
-            f'| `{name}` | {rate:,.0f} | ' + ' | '.join(f'{rate / of_core:,.1f}' for of_core in DECODED.values()) + ' |'
-        )
+        print(f'| `{name}` | {rate:,.0f} | {rate * IN_NODE:,.0f} |')
     print('\n| sharded feed, image | ' + ' | '.join(f'{n} GPUs' for n in DEVICES) + ' |')
     print('| --- |' + ' ---: |' * len(DEVICES))
     for words, size in (('48 px, grey', 48 * 48), ('112 px, RGB', 112 * 112 * 3), ('224 px, RGB', 224 * 224 * 3)):

@@ -174,7 +174,18 @@ def initialise(coordinator: str | None = None, num: int | None = None, index: in
         address = engine.global_state.coordinator_address
         _refuse_join(f'process {member.index} of {member.num} did not join within {seconds} s at {address}', error)
     _peers = _Peers(member)
+    # gloo would listen where the host's name leads, on Debian's installations to 127.0.1.1.
+    _jax.make_gloo_tcp_collectives = functools.partial(_jax.make_gloo_tcp_collectives, hostname=_own_address())
     _greet()
+
+
+def _own_address() -> str:
+    """The address from which this host reaches process 0."""
+    host, port = engine.global_state.coordinator_address.rsplit(':', 1)
+    family, kind, *_, address = socket.getaddrinfo(host.strip('[]'), int(port), type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind) as probe:
+        probe.connect(address)  # of a datagram socket: nothing is sent
+        return probe.getsockname()[0]
 
 
 def _greet() -> None:

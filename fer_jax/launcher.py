@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from fer_jax import cli
-from fer_jax.clusters import visible_gpus
+from fer_jax.clusters import find_membership, visible_gpus
 from fer_jax.errors import UserError
 
 _FINAL = (1, 2, 130)  # codes after which starting again changes nothing
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if attempt == restarts:
                 break
             _say(f'{words_of_it}; restart {attempt + 1} of {restarts}')
-            signals.sleep(_pause(num))
+            signals.sleep(_pause(num, words))
             if signals.received:
                 return code
     _say(f'{words_of_it}; not started again after {restarts} restarts (FER_JAX_RESTARTS)')
@@ -71,9 +71,10 @@ def _number(text: str, name: str, least: int) -> int:
     return int(text)
 
 
-def _pause(num: int) -> float:
+def _pause(num: int, words: list[str]) -> float:
     """Seconds until the next start: other hosts must have noticed the loss, lest a new process join the old run."""
-    return 1 if num > 1 else 2 + int(os.environ.get('FER_JAX_HEARTBEAT') or 4)
+    elsewhere = any(word.startswith('--coordinator') for word in words) or find_membership(os.environ) is not None
+    return 2 + int(os.environ.get('FER_JAX_HEARTBEAT') or 4) if elsewhere and num == 1 else 1
 
 
 class _Signals:

@@ -10,6 +10,7 @@ Shape letters: M members, N faces, K classes, S pixels a side, C channels.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from jaxtyping import Float, Int, UInt8
 
 from fer_jax import experiment
 from fer_jax.apps.recognized import RecognizedFace, read_emotion
+from fer_jax.data.preparing import made_smaller
 from fer_jax.data.preprocess import VIEWS
 from fer_jax.data.stored import fit_images
 from fer_jax.errors import UserError
@@ -128,6 +130,9 @@ class Recognizer:
         return self._read(list(images))
 
     def _read(self, images: Sequence[np.ndarray]) -> list[list[RecognizedFace]]:
+        factors = [1] * len(images)
+        if self._portraits and images:  # large ones are made smaller, as they are before `prepare` aligns them
+            images, factors = zip(*(made_smaller(np.atleast_3d(image)) for image in images), strict=True)
         found = self._detector.detect(images)
         if self._portraits:
             found = [
@@ -140,7 +145,7 @@ class Recognizer:
                 for network, own in zip(self._networks, frames, strict=True):
                     own.append(network.frame(octaves, face))
         read = iter(self._classify([face for faces in found for face in faces], frames))
-        return [[next(read) for _ in faces] for faces in found]
+        return [[_enlarged(next(read), factor) for _ in faces] for faces, factor in zip(found, factors, strict=True)]
 
     def _classify(self, faces: list[Face], frames: list[list[np.ndarray]]) -> list[RecognizedFace]:
         """`faces` with what is read in `frames`: for each network, of each face what it gets."""
@@ -203,6 +208,11 @@ class _Network:
                 self.saliency(frames, np.zeros(size, np.int32))
 
 
+def _enlarged(face: RecognizedFace, factor: int) -> RecognizedFace:
+    """The face in a picture so many times as large."""
+    return dataclasses.replace(face, box=face.box * factor, points=face.points * factor) if factor > 1 else face
+
+
 def _in_batches(program: Callable[..., Any], *inputs: np.ndarray, axis: int = 0) -> list[np.ndarray]:
     """The program over any number of inputs [N, …] in batches of BATCHES alone; N is at `axis` of what it gives."""
     outputs, count = [], len(inputs[0])
@@ -225,6 +235,8 @@ def _make_detector(
             'only runs whose faces were aligned by one detector can be averaged here'
         )
     name = next(iter(names), 'mtcnn')
+    if name == 'dlib' and landmarks is None:
+        raise UserError(f"{names[name]} needs dlib's predictor, by which its faces were aligned: landmarks=PATH")
     if name == 'mtcnn' and not portraits and landmarks is None:
         return Mtcnn(Settings(min_face=min_face))
     return make_detector(name, portraits=portraits, landmarks=Path(landmarks) if landmarks else None)

@@ -168,7 +168,8 @@ def _choose_feed(config: ConfigDict, dataset: Dataset, placement: Placement) -> 
     """The feed that every process has room for, and the sizes in this one."""
     local = jax.local_devices()
     num_bytes = dataset.splits['train'].images.nbytes
-    name, sizes = choose_feed(config.data.feed, num_bytes, local[0], placement.num_devices, len(local))
+    on_host = {'on_host': distributed.sum_on_host(len(local)), 'processes': distributed.sum_on_host(1)}
+    name, sizes = choose_feed(config.data.feed, num_bytes, local[0], placement.num_devices, **on_host)
     return FEEDS[distributed.agree_max(FEEDS.index(name))], sizes
 
 

@@ -62,6 +62,11 @@ def launch_toy(workdir, num=1, devices=1, **changes):
     return [_start(_train_toy, str(workdir), index, num, port, devices, changes) for index in range(num)]
 
 
+def launch_source(place, source, **variables):
+    """Starts a process that runs `source` with these variables; its words go to PLACE.out and PLACE.err."""
+    return _start(_run_source, str(place), source, variables)
+
+
 def _start(target, *arguments):
     process = _context().Process(target=_entry, args=(target.__name__, ROOT, arguments))
     process.start()
@@ -129,6 +134,16 @@ def _train_toy(workdir, index, num, port, devices, changes):
         return 0
 
     cli.run(main)
+
+
+def _run_source(place, source, variables):
+    os.environ.update(variables)
+    sys.argv = ['fer_jax/train.py']
+    for number, end in ((1, 'out'), (2, 'err')):
+        with open(f'{place}.{end}', 'w') as file:
+            os.dup2(file.fileno(), number)
+    sys.stdout, sys.stderr = (os.fdopen(number, 'w', 1, closefd=False) for number in (1, 2))
+    exec(source, {})
 
 
 def finish(process, seconds=300):

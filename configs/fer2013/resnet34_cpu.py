@@ -1,4 +1,4 @@
-"""The 34-layer residual network in 40 minutes of one CPU core: 24 pixels a side, one epoch. A GPU takes resnet34.py."""
+"""The 34-layer residual network in 25 minutes of one CPU core: 24 pixels, half an epoch. A GPU takes resnet34.py."""
 
 from fer_jax.config import default_config
 
@@ -19,7 +19,7 @@ def get_config():
     config.augment.zoom = 0.1
 
     config.train.batch_size = 128
-    config.train.epochs = 1.0
+    config.train.epochs = 0.5
     config.train.label_smoothing = 0.1
     config.optimizer.name = 'muon'
     config.optimizer.learning_rate = 0.02

@@ -101,7 +101,7 @@ class Journal:
         done = set()
         for line in self.lines():
             if line.get('kind') in ('picture', 'film'):
-                state = line['bytes'], line['modified']
+                state = line.get('bytes'), line.get('modified')
                 drawn = not line.get('drawn') or (self.folder / line['drawn']).exists()
                 if drawn and states.get(line['source'], state) == state:
                     done.add(line['source'])

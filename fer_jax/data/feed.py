@@ -95,7 +95,7 @@ class ResidentFeed:
             lambda array: place(array, everywhere),
             Resident(np.asarray(split.images), split.labels, split.extra.get('targets')),
         )
-        self._gather = jax.jit(Resident.batch, in_shardings=(everywhere, cut), out_shardings=cut)
+        self._gather = jax.jit(Resident.batch, out_shardings=cut)
 
     def batches(self, step: int, count: int, is_idle: Callable[[], bool] = lambda: True) -> dict[str, Array]:
         """See `Feed`."""
@@ -108,7 +108,10 @@ class ResidentFeed:
 
 
 def place(array: np.ndarray, sharding: jax.sharding.Sharding | None) -> Array:
-    """Puts an array that every process holds alike on the devices; each process serves its own."""
+    """Puts an array that every process holds alike on the devices; each process serves its own.
+
+    jax.device_put would first compare it between the processes, every time.
+    """
     if sharding is None:
         return jax.device_put(array)
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
@@ -130,17 +133,19 @@ def batch_indices(seed: int, step: int, steps: int, num_examples: int, batch_siz
 
 
 def choose_feed(
-    wanted: str, num_bytes: int, device: jax.Device, num_devices: int = 1, num_local: int = 1
+    wanted: str, num_bytes: int, device: jax.Device, num_devices: int = 1, on_host: int = 1, processes: int = 1
 ) -> tuple[str, str]:
     """Decides how a training split of that many bytes (as uint8, at its final size) is fed.
 
     `auto` takes `resident` where the split is at most a third of the device's memory (what its allocator may use,
     `memory_stats()['bytes_limit']`) and at most a third of what the host has free: all of it is decoded there
-    first, and where the device is the host's own processor there may be two copies. Else `sharded` where the same holds
-    for the part that each device has of it, and those of this process together. Else `streaming`.
+    first, by every process, and where the device is the host's own processor there may be two copies. Else `sharded`
+    where the same holds for the part that each device has of it, and those of this host together. Else `streaming`.
 
     Args:
-        num_devices: all that the split is cut over, num_local of which are this process's.
+        num_devices: all that the split is cut over.
+        on_host: how many of them are on this host.
+        processes: of the run on this host.
 
     Returns:
         `resident`, `sharded` or `streaming`, and the sizes that speak for it, in words.
@@ -158,10 +163,10 @@ def choose_feed(
     part = -(-num_bytes // num_devices)
     if wanted != 'auto':
         chosen = wanted
-    elif _fits(memory, device.platform, num_bytes, num_bytes if limit else num_bytes * num_local):
+    elif _fits(memory, device.platform, num_bytes, num_bytes * (processes if limit else on_host)):
         chosen = 'resident'
     else:
-        chosen = 'sharded' if _fits(memory, device.platform, part, part * num_local) else 'streaming'
+        chosen = 'sharded' if _fits(memory, device.platform, part, part * on_host) else 'streaming'
     sizes = ' and '.join(f'{_words(size)} of {name}' for name, size in memory.items())
     return chosen, f'{_words(num_bytes)} of images, {sizes} memory'
 

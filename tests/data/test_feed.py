@@ -107,7 +107,13 @@ def test_auto_is_resident_up_to_a_third_of_either_memory(monkeypatch, num_bytes,
 )
 def test_what_no_device_holds_whole_is_cut_over_all_of_them(monkeypatch, num_bytes, limit, free, expected):
     monkeypatch.setattr(feed, 'free_memory', lambda: free)
-    assert choose_feed('auto', num_bytes, Device(limit), num_devices=8, num_local=4)[0] == expected
+    assert choose_feed('auto', num_bytes, Device(limit), num_devices=8, on_host=4)[0] == expected
+
+
+def test_every_process_of_a_host_decodes_the_whole_for_its_devices(monkeypatch):
+    monkeypatch.setattr(feed, 'free_memory', lambda: 6000)
+    choose = lambda num_bytes: choose_feed('auto', num_bytes, Device(9000), 8, on_host=2, processes=2)[0]
+    assert [choose(size) for size in (1000, 1001)] == ['resident', 'sharded']
 
 
 def test_the_choice_names_the_sizes(monkeypatch):

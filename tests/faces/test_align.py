@@ -4,8 +4,9 @@ import skimage.transform
 from PIL import Image
 
 from fer_jax.errors import UserError
-from fer_jax.faces.align import TEMPLATE, main_face, make_aligner, template, warp
+from fer_jax.faces.align import TEMPLATE, cut_square, main_face, make_aligner, template, warp
 from fer_jax.faces.face import Face
+from fer_jax.faces.pyramid import Octaves
 
 
 class Fixed:
@@ -66,6 +67,16 @@ def test_the_move_takes_places_of_the_picture_to_those_of_the_aligned_one(found)
         np.testing.assert_allclose(moved[:2], template(size)[[0, 2]], atol=1e-3)
     else:
         np.testing.assert_allclose(moved[2:], [(0, 0), (size, size)])
+
+
+def test_the_square_about_a_box_is_upright_and_a_tenth_larger():
+    picture = waves(90, 100)
+    cut = cut_square(Octaves(picture), np.array([30, 40, 20, 10], np.float32), 22)
+    np.testing.assert_allclose(cut[..., 0].astype(int), picture[34:56, 29:51], atol=1)
+    colour = np.repeat(picture[..., None], 3, 2)
+    over_the_edge = cut_square(colour, np.array([-10, 40, 20, 20], np.float32), 22)
+    np.testing.assert_allclose(over_the_edge[:, 11:].astype(int), colour[39:61, :11], atol=1)
+    assert (over_the_edge[:, :10] == over_the_edge[:, :1]).all()
 
 
 def test_margin_shows_more_on_every_side():

@@ -76,7 +76,7 @@ def test_the_square_about_a_box_is_upright_and_a_tenth_larger():
     colour = np.repeat(picture[..., None], 3, 2)
     over_the_edge = cut_square(colour, np.array([-10, 40, 20, 20], np.float32), 22)
     np.testing.assert_allclose(over_the_edge[:, 11:].astype(int), colour[39:61, :11], atol=1)
-    assert (over_the_edge[:, :10] == over_the_edge[:, :1]).all()
+    assert np.ptp(over_the_edge[:, :9].astype(int), axis=1).max() <= 1
 
 
 def test_margin_shows_more_on_every_side():

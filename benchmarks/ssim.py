@@ -1,0 +1,121 @@
+"""Pairs of images per second whose structural similarity is computed by fer_jax and by scikit-image, in one run.
+
+    python benchmarks/ssim.py [--images=1024] [--pairs=5] [--sizes=64,128] …
+
+Draws faces and changed copies of them, compares both answers, then lets both run in turn: fer_jax in batches, from
+arrays in the host's memory to numbers there; scikit-image image by image, as it goes. The table has the median of each
+and of the ratios of the pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+import skimage
+from skimage.metrics import structural_similarity
+
+from fer_jax.data.dataset import EMOTIONS
+from fer_jax.data.synthetic import load_synthetic
+from fer_jax.evaluation.ssim import Window, score_images, ssim
+
+WINDOWS = {
+    'uniform 7x7': (Window(), {}),
+    'Gaussian 1.5': (
+        Window('gaussian', use_sample_covariance=False),
+        {'gaussian_weights': True, 'sigma': 1.5, 'use_sample_covariance': False},
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parses the flags and prints the table; see the module."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for flag, default, text in (
+        ('faces', 64, 'how many different faces are drawn'),
+        ('images', 1024, 'pairs of images that fer_jax compares at a time'),
+        ('theirs', 64, 'pairs of images that scikit-image compares at a time'),
+        ('batch-size', 16, 'of fer_jax'),
+        ('pairs', 5, 'how often both run'),
+    ):
+        parser.add_argument(f'--{flag}', type=int, default=default, help=text)
+    parser.add_argument('--sizes', default='64,128', help='sides of the images in pixels')
+    flags = parser.parse_args(argv)
+    device = jax.devices()[0]
+    print(
+        f'{datetime.date.today()}, {platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, '
+        f'load {os.getloadavg()[0]:.1f} at the start; jax {jax.__version__} on {device.platform} '
+        f'({device.device_kind}), scikit-image {skimage.__version__}; medians of {flags.pairs} pairs\n'
+    )
+    print('| images | window | differ by at most | fer_jax, images/s | scikit-image, images/s | ratio |')
+    print('| --- | --- | ---: | ---: | ---: | ---: |')
+    for size in map(int, flags.sizes.split(',')):
+        for channels in (1, 3):
+            images = _draw(size, channels, flags)
+            for name, (window, options) in WINDOWS.items():
+                row = _compare(images, window, options, flags)
+                print(f'| {size} px, {"grey" if channels == 1 else "colour"} | {name} | {row} |', flush=True)
+    print(f'\nload {os.getloadavg()[0]:.1f} at the end')
+
+
+def _draw(size: int, channels: int, flags: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+    """Faces, and copies of them that are brighter in places and have some noise, as translations have."""
+    drawn = load_synthetic(
+        classes=EMOTIONS,
+        seed=0,
+        num_train=flags.faces,
+        num_validation=8,
+        num_test=8,
+        size=size,
+        channels=channels,
+        noise_rate=0.0,
+    )
+    faces = np.resize(drawn.splits['train'].images, (flags.images, size, size, channels))
+    random = np.random.default_rng(0)
+    light = 40 * np.sin(np.linspace(0, 3, size))[:, None, None]
+    changed = faces + light + random.normal(0, 6, faces.shape)
+    return faces, changed.clip(0, 255).astype(np.uint8)
+
+
+def _compare(images: tuple[np.ndarray, np.ndarray], window: Window, options: dict, flags: argparse.Namespace) -> str:
+    ids = np.array([f'{index:06d}' for index in range(flags.images)])
+    score = lambda first, second: ssim(first, second, window=window)
+
+    def ours() -> list[float]:
+        return list(score_images(score, ids, *images, batch_size=flags.batch_size).values())
+
+    def theirs() -> list[float]:
+        return [
+            structural_similarity(one, other, data_range=255, channel_axis=-1, **options)
+            for one, other in zip(*(side[: flags.theirs] for side in images), strict=True)
+        ]
+
+    difference = np.abs(np.array(ours()[: flags.theirs]) - theirs()).max()
+    if difference > 1e-5:
+        raise SystemExit(f'the two give other answers: up to {difference:.1e} apart')
+    rates = []
+    for pair in range(flags.pairs):
+        turns = [(ours, flags.images), (theirs, flags.theirs)]
+        taken = [_rate(*turn) for turn in (turns if pair % 2 == 0 else turns[::-1])]  # who goes first alternates
+        rates.append(taken if pair % 2 == 0 else taken[::-1])
+    medians = [statistics.median(side) for side in zip(*rates, strict=True)]
+    ratios = sorted(one / two for one, two in rates)
+    spread = f'{statistics.median(ratios):.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f})'
+    return f'{difference:.1e} | {medians[0]:,.0f} | {medians[1]:,.0f} | {spread}'
+
+
+def _rate(run: Callable[[], list[float]], count: int) -> float:
+    start = time.perf_counter()
+    run()
+    return count / (time.perf_counter() - start)
+
+
+if __name__ == '__main__':
+    main()

@@ -53,8 +53,9 @@ def main(argv: list[str] | None = None) -> int:
             prepared = rehearsal.prepared(name, output) if flags.rehearse else Path(name)
             if not (prepared / 'manifest.json').exists():
                 _prepare(table, name, prepared, _source(table, flags.source, output, flags.rehearse))
-            elif not flags.rehearse:
-                _refuse_other_preparation(table, name)
+            else:
+                if not flags.rehearse:
+                    _refuse_other_preparation(table, name)
                 if flags.source:
                     print(f'{prepared} is prepared already; --source is not read', file=sys.stderr)
             _refuse_missing_units(prepared, [job for job in jobs if job.data == name])

@@ -24,9 +24,9 @@ def command(*arguments):
 
 @pytest.fixture(scope='module')
 def unbroken(tmp_path_factory):
-    """A table of four shards, and what preparing it in one go gives."""
+    """A table of eight shards, and what preparing it in one go gives."""
     folder = tmp_path_factory.mktemp('unbroken')
-    table = layouts.fer2013_noise(folder / 'fer2013.csv', 1000)
+    table = layouts.fer2013_noise(folder / 'fer2013.csv', 2000)
     assert main(['--dataset=fer2013', f'--source={table}', f'--output={folder / "out"}', '--workers=1']) == 0
     return table, folder / 'out'
 
@@ -70,7 +70,7 @@ def test_a_stopped_run_leaves_what_was_there_and_goes_on(how, unbroken, tmp_path
         time.sleep(0.05)
     capsys.readouterr()
     assert main(flags) == 0
-    going_on = re.search(r'Going on: ([\d,]+) of 1,000 pictures are done already', capsys.readouterr().out)
+    going_on = re.search(r'Going on: ([\d,]+) of 2,000 pictures are done already', capsys.readouterr().out)
     assert int(going_on[1].replace(',', '')) >= 512
     assert_same_files(output, expected)
     assert os.listdir(tmp_path / 'data') == ['out']
@@ -102,7 +102,7 @@ def test_a_full_disk_is_one_line_and_with_more_room_the_same_command_goes_on(unb
     said = done.stdout.splitlines()
     assert said[1] == '1' and said[-1] == '0'
     assert said[2] == said[0]  # `ls` shows nothing
-    assert re.fullmatch(r'Going on: (256|512) of 1,000 pictures are done already', said[3])
+    assert re.fullmatch(r'Going on: (256|512) of 2,000 pictures are done already', said[3])
     assert 'fer_jax.prepare: error: no space left on the disk' in done.stderr
     assert 'Traceback' not in done.stderr
     assert_same_files(tmp_path / 'out', expected)

@@ -14,9 +14,9 @@ def near(pixels, colour):
 def test_sheet_shows_boxes_points_and_who_is_missing(tmp_path):
     picture = np.full((48, 48, 1), 128, np.uint8)
     points = np.array([(15, 20), (33, 20), (24, 29), (17, 38), (31, 38)], np.float32)
-    found = AlignedFace(np.full((48, 48, 1), 60, np.uint8), True, np.array([8, 4, 30, 40]), points, 0.98)
-    missing = AlignedFace(picture, False, np.full(4, np.nan), np.full((5, 2), np.nan), 0.0)
-    rejected = AlignedFace(None, False, np.full(4, np.nan), np.full((5, 2), np.nan), 0.0)
+    found = AlignedFace(np.full((48, 48, 1), 60, np.uint8), True, np.array([8, 4, 30, 40]), points, 0.98, np.eye(2, 3))
+    missing = AlignedFace(picture, False, np.full(4, np.nan), np.full((5, 2), np.nan), 0.0, np.eye(2, 3))
+    rejected = AlignedFace(None, False, np.full(4, np.nan), np.full((5, 2), np.nan), 0.0, np.eye(2, 3))
 
     def drawn(pairs):
         return np.asarray(Image.open(draw_alignment(pairs, tmp_path / 'sheet.png')).convert('RGB'))

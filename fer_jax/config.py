@@ -150,6 +150,7 @@ class TableRow:
             folds, made in each of these ways (image, sequence, subject) and shown side by side; `published` belongs
             to the first.
         last: members of each seed's run in a `pooled` row, its last so many; 0 takes config.evaluation.last.
+        wants_gpu: without a GPU it is trained only where --rows names it: it would take days.
     """
 
     name: str
@@ -162,6 +163,7 @@ class TableRow:
     split: str = 'test'
     fold_by: tuple[str, ...] = ()
     last: int = 0
+    wants_gpu: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

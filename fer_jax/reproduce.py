@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fer_jax import cli, rehearsal
+from fer_jax.clusters import visible_gpus
 from fer_jax.config import Table
 from fer_jax.data.aside import written_aside
 from fer_jax.data.folds import FOLD_BY
@@ -48,6 +49,9 @@ def main(argv: list[str] | None = None) -> int:
     jobs = list({(job.workdir, *job.flags): job for job in _by_seed(of_row)}.values())
     for job in jobs:
         job.config()  # what is wrong in it is said before anything trains
+    everything = flags.rows or flags.rehearse or visible_gpus(os.environ)
+    left_out = [job for job in jobs if job.row.wants_gpu and not everything]
+    jobs = [job for job in jobs if job not in left_out]
     if not flags.no_train:
         for name in dict.fromkeys(job.data for job in jobs if job.data != 'synthetic'):
             prepared = rehearsal.prepared(name, output) if flags.rehearse else Path(name)
@@ -59,6 +63,10 @@ def main(argv: list[str] | None = None) -> int:
                 if flags.source:
                     print(f'{prepared} is prepared already; --source is not read', file=sys.stderr)
             _refuse_missing_units(prepared, [job for job in jobs if job.data == name])
+        for name in dict.fromkeys(job.row.name for job in left_out):
+            print(
+                f'{name!r} wants a GPU and is not trained here; --rows={name!r} does so all the same', file=sys.stderr
+            )
         for number, job in enumerate(jobs, 1):
             if not job.results():
                 what = 'cross-validation' if job.by else 'run'

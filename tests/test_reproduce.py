@@ -41,6 +41,7 @@ def get_table():
         TableRow('both', '{config}', 'ensemble', (0, 1)),
         TableRow('all', '{config}', 'pooled', (0, 1)),
         TableRow('last', '{config}', 'pooled', (0, 1), last=1),
+        TableRow('big', '{config}', 'single', (8,), wants_gpu=True),
     ])
 """
 
@@ -75,6 +76,7 @@ def in_process(monkeypatch):
         module, *flags = command
         assert not importlib.import_module(module).main(flags)
 
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
     monkeypatch.setattr('fer_jax.reproduce._run', run)
     monkeypatch.setattr(jax, 'devices', lambda *_: jax.local_devices()[:1])
     monkeypatch.setattr('fer_jax.evaluate.write_report', lambda *_, **__: None)
@@ -116,7 +118,9 @@ def test_a_table_is_trained_once_and_says_what_the_scores_say(table, in_process,
     assert pooled['test']['ensemble']['members'] == 4
     pooled = json.loads((table / 'out/pooled/tiny_last1_0_1/scores.json').read_text())
     assert [member['step'] for member in pooled['test']['members']] == [4, 4]
-    printed = capsys.readouterr().out
+    printed, told = capsys.readouterr()
+    assert "'big' wants a GPU and is not trained here" in told
+    assert not (table / 'out' / 'tiny' / 'seed8').exists()
 
     before = {path: path.stat().st_mtime_ns for path in (table / 'out').rglob('scores.json')}
     again = reproduce(table)

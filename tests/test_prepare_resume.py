@@ -46,7 +46,12 @@ def test_a_stopped_run_leaves_what_was_there_and_goes_on(how, unbroken, tmp_path
         assert main([*flags, f'--source={layouts.fer2013_noise(tmp_path / "old.csv", 10)}']) == 0
     flags += [f'--source={table}', '--workers=2']
     process = subprocess.Popen(
-        command(*flags), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        command(*flags),
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     try:
         deadline = time.monotonic() + 120

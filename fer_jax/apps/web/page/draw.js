@@ -25,7 +25,7 @@ export function drawPicture(canvas, source, width, height) {
 
 export function drawFaces(canvas, faces, scale, colours) {
   const context = canvas.getContext('2d');
-  const unit = Math.max(12, Math.round(Math.max(canvas.width, canvas.height) / 64));
+  const unit = Math.max(12, Math.round(Math.max(canvas.width, canvas.height) / 56));
   const taken = [];
   const placed = faces.map((face) => ({ face, box: face.box.map((value) => value * scale) }))
     .sort((one, other) => other.box[2] * other.box[3] - one.box[2] * one.box[3]);

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import io
 import ipaddress
 import os
 import signal
@@ -20,8 +21,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import skimage.data
+from PIL import Image
+
 from fer_jax import cli, runtime
 from fer_jax.data.files import printable
+from fer_jax.data.pixels import decode_picture
 from fer_jax.data.preprocess import VIEWS
 from fer_jax.errors import UserError
 from fer_jax.recognizer import Recognizer
@@ -45,10 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def serve(flags: argparse.Namespace) -> None:
     """Loads, compiles, listens."""
-    import uvicorn
-
     from fer_jax.apps.web.answers import Limits
-    from fer_jax.apps.web.app import Service, make_app
+    from fer_jax.apps.web.app import Service
+    from fer_jax.apps.web.running import Server
 
     token = _token(flags.token_file)
     limits = Limits(flags.max_bytes, flags.max_pixels, flags.max_faces, flags.max_seconds, flags.max_requests)
@@ -64,7 +68,7 @@ def serve(flags: argparse.Namespace) -> None:
             most_faces=limits.faces + 1,  # one more tells that there are more
         )
         began = time.monotonic()
-        recognizer.warm_up()
+        _warm_up(recognizer)
         print(f'Compiled in {time.monotonic() - began:.0f} s: {", ".join(recognizer.members)}')
         service = Service(
             recognizer,
@@ -75,23 +79,16 @@ def serve(flags: argparse.Namespace) -> None:
             token,
             limits,
         )
-        config = uvicorn.Config(
-            make_app(service),
-            log_level='info' if flags.access_log else 'warning',
-            access_log=flags.access_log,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=round(limits.seconds) + 1,
-        )
-        server = uvicorn.Server(config)
-        startup = server.startup
+        say = lambda: _say_where(flags.host, listener.getsockname()[1], bool(token))
+        Server(service, say, flags.access_log).run(sockets=[listener])
 
-        async def startup_and_say(sockets: list[socket.socket] | None = None) -> None:
-            await startup(sockets)
-            _say_where(flags.host, listener.getsockname()[1], bool(token))
 
-        server.startup = startup_and_say
-        server.run(sockets=[listener])
+def _warm_up(recognizer: Recognizer) -> None:
+    """Compiles, and reads a picture: what libraries put off until their first use is done then."""
+    recognizer.warm_up()
+    file = io.BytesIO()
+    Image.fromarray(skimage.data.astronaut()).save(file, 'JPEG')
+    recognizer(decode_picture(file.getvalue()))
 
 
 def _parser() -> cli.ArgumentParser:

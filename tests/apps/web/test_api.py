@@ -14,6 +14,14 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from fer_jax.apps.records import SCHEMA
+from tests.serving import Stub, form, serving, stub_face
+
+
+@pytest.fixture(scope='module')
+def server():
+    with serving(Stub()) as running:
+        yield running
+
 
 FACE = {'box', 'points', 'score', 'probabilities', 'emotion', 'emoji', 'unsure'}
 
@@ -33,7 +41,7 @@ def check_error(answer, status, wrong='', right=''):
     return answer
 
 
-def test_a_picture_as_body_or_as_form(server, astronaut, form):
+def test_a_picture_as_body_or_as_form(server, astronaut):
     for answer, name in (
         (server.predict(astronaut), ''),
         (server.predict(*form(r'C:\pictures\..\me ☺.jpg', astronaut)[:1], **form('', b'')[1]), 'me ☺.jpg'),
@@ -56,8 +64,8 @@ def test_a_picture_as_body_or_as_form(server, astronaut, form):
     assert server.predict(png(value=0)).json['faces'] == []
 
 
-def test_a_session_keeps_its_people(serving, stub, stub_face, astronaut):
-    recognize = stub(faces=[stub_face(), stub_face((200, 200, 50, 50))])
+def test_a_session_keeps_its_people(astronaut):
+    recognize = Stub(faces=[stub_face(), stub_face((200, 200, 50, 50))])
     with serving(recognize, smoothing=1e9) as server:
         first = server.predict(astronaut, '?session=abcdefgh').json
         recognize.faces = [stub_face((202, 199, 50, 50), (0.8, 0.1, 0.1)), stub_face((400, 10, 60, 60))]
@@ -96,7 +104,7 @@ def test_parameters_that_are_none(server, astronaut, query, wrong):
         (png()[:-20], 422, 'undecodable picture'),
     ],
 )
-def test_what_is_no_picture_is_told_by_content(server, form, body, status, wrong):
+def test_what_is_no_picture_is_told_by_content(server, body, status, wrong):
     check_error(server.predict(body, **{'Content-Type': 'image/png'}), status, wrong)
     if body:
         check_error(server.predict(*form('picture.png', body)[:1], **form('', b'')[1]), status, wrong)
@@ -112,20 +120,20 @@ def test_what_is_no_picture_is_told_by_content(server, form, body, status, wrong
         (lambda body: b'', 'no end'),
     ],
 )
-def test_damaged_forms(server, form, change, wrong):
+def test_damaged_forms(server, change, wrong):
     body, headers = form('a.jpg', png())
     check_error(server.predict(change(body), **headers), 400, wrong, 'multipart/form-data')
 
 
-def test_a_form_without_boundary(server, form):
+def test_a_form_without_boundary(server):
     body, _ = form('a.jpg', png())
     check_error(server.predict(body, **{'Content-Type': 'multipart/form-data'}), 400)
     check_error(server.predict(body, **{'Content-Type': f'multipart/form-data; boundary={"x" * 300}'}), 400)
 
 
-def test_limits_of_bytes_pixels_and_faces(serving, stub, stub_face, form):
+def test_limits_of_bytes_pixels_and_faces():
     limits = {'size': 20_000, 'pixels': 10_000, 'faces': 2}
-    with serving(stub(faces=[stub_face()] * 3), limits=limits) as server:
+    with serving(Stub(faces=[stub_face()] * 3), limits=limits) as server:
         said = server.predict(png()).json
         assert len(said['faces']) == 2 and said['more_faces'] is True
         check_error(server.predict(png(101, 100)), 413, 'more than 10,000 pixels', '10,000')
@@ -144,8 +152,8 @@ def raw(server, words, seconds=10):
         return connection.recv(100_000)
 
 
-def test_beyond_its_requests_the_server_asks_to_come_again(serving, stub):
-    recognize = stub()
+def test_beyond_its_requests_the_server_asks_to_come_again():
+    recognize = Stub()
     recognize.go.clear()
     with serving(recognize, limits={'requests': 3}) as server, concurrent.futures.ThreadPoolExecutor(12) as pool:
         admitted = [pool.submit(server.predict, png()) for _ in range(3)]
@@ -167,8 +175,8 @@ def wait_until(true, seconds=10):
         time.sleep(0.02)
 
 
-def test_time_runs_out_for_who_sends_slowly_and_for_who_waits(serving, stub):
-    recognize = stub()
+def test_time_runs_out_for_who_sends_slowly_and_for_who_waits():
+    recognize = Stub()
     with serving(recognize, limits={'seconds': 0.3, 'requests': 2}) as server:
         slow = b'POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc'
         assert raw(server, slow).startswith(b'HTTP/1.1 408')
@@ -182,16 +190,16 @@ def test_time_runs_out_for_who_sends_slowly_and_for_who_waits(serving, stub):
     assert 'fer_jax_requests_in_progress 0.0' in metrics
 
 
-def test_who_goes_away_leaves_nothing_behind(serving, stub):
-    with serving(stub(), limits={'requests': 1}) as server:
+def test_who_goes_away_leaves_nothing_behind():
+    with serving(Stub(), limits={'requests': 1}) as server:
         for _ in range(3):
             with socket.create_connection(('127.0.0.1', server.port)) as connection:
                 connection.sendall(b'POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc')
         wait_until(lambda: server.predict(png()).status == 200)
 
 
-def test_the_token(serving, stub):
-    with serving(stub(), token='a secret of many letters') as server:
+def test_the_token():
+    with serving(Stub(), token='a secret of many letters') as server:
         for method, path in (('POST', '/api/predict'), ('GET', '/api/model'), ('GET', '/metrics')):
             for said, wrong in (
                 ({}, 'a token is needed'),
@@ -241,8 +249,8 @@ def test_paths_of_the_disk_are_not_reached(server):
         check_error(server.ask('GET', path), 404)
 
 
-def test_model_metrics_and_description(serving, stub):
-    with serving(stub()) as server:
+def test_model_metrics_and_description():
+    with serving(Stub()) as server:
         model = server.ask('GET', '/api/model').json
         assert model['class_names'] == ['anger', 'fear', 'happiness'] and model['members'] == ['run@1']
         assert model['limits']['requests'] == 8 and set(model['colours']) == {'anger', 'fear', 'happiness'}
@@ -302,8 +310,8 @@ def test_answers_are_as_described(server):
     check_against(described, 'Health', server.ask('GET', '/healthz').json)
 
 
-def test_a_failure_is_said_and_the_server_lives(serving, stub):
-    recognize = stub()
+def test_a_failure_is_said_and_the_server_lives():
+    recognize = Stub()
     with serving(recognize) as server:
         recognize.faces = None  # list(None) fails
         check_error(server.predict(png()), 500, 'the server failed')
@@ -311,7 +319,7 @@ def test_a_failure_is_said_and_the_server_lives(serving, stub):
         assert server.predict(png()).status == 200
 
 
-def test_nothing_is_written_to_disk(serving, stub, form, monkeypatch):
+def test_nothing_is_written_to_disk(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError('a file on the disk')
 
@@ -322,7 +330,7 @@ def test_nothing_is_written_to_disk(serving, stub, form, monkeypatch):
     Image.fromarray(noise).save(file, 'PNG')
     opened, here = [], threading.get_ident()
     sys_audit(lambda event, arguments: event == 'open' and threading.get_ident() != here and opened.append(arguments))
-    with serving(stub()) as server:
+    with serving(Stub()) as server:
         server.predict(png())
         opened.clear()
         body, headers = form('large.png', file.getvalue())

@@ -18,6 +18,7 @@ from fer_jax.apps.recognized import RecognizedFace, read_emotion
 from fer_jax.faces.mtcnn import Mtcnn
 from tests import browsing
 from tests.browsing import browsing as start
+from tests.serving import serving
 
 pytestmark = pytest.mark.skipif(bool(browsing.MISSING), reason=browsing.MISSING)
 SHARES = np.array([0.25, 0.125, 0.625])
@@ -46,7 +47,7 @@ def finder():
 
 
 @pytest.fixture(scope='module')
-def server(serving, finder):
+def server(finder):
     with serving(finder, limits={'size': 1_000_000, 'requests': 2}) as running:
         yield running
 
@@ -240,7 +241,7 @@ def test_everything_has_a_name_and_fits_a_phone(page, folder):
     page.devtools('Emulation.clearDeviceMetricsOverride')
 
 
-def test_the_token_is_asked_for(window, serving, finder, folder):
+def test_the_token_is_asked_for(window, finder, folder):
     with serving(finder, token='sixteen letters at least') as server:
         window.open(f'http://127.0.0.1:{server.port}/')
         for token in ('wrong', 'sixteen letters at least'):

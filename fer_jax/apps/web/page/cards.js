@@ -9,6 +9,11 @@ export class Cards {
     this.cards = new Map();
   }
 
+  clear() {
+    this.cards.clear();
+    this.list.replaceChildren();
+  }
+
   // Faces of one picture, or people, who keep their card.
   show(faces) {
     const numbered = faces.map((face, index) => [face.person ?? index + 1, face]).sort(([one], [other]) => one - other);

@@ -1,6 +1,7 @@
 // Faces drawn over their picture as fer_jax.apps.drawing draws them: box, emoji, emotion, probabilities as bars.
 
 const SMALLEST = 960, LARGEST = 1920; // pixels of the longer side
+const SEEN = 10; // pixels of the page
 const UNSURE = '#5f6368';
 const EMOJI = '"Noto Color Emoji", "Apple Color Emoji", "Segoe UI Emoji", "DejaVu Sans", sans-serif';
 const LETTERS = 'system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif';
@@ -25,7 +26,9 @@ export function drawPicture(canvas, source, width, height) {
 
 export function drawFaces(canvas, faces, scale, colours) {
   const context = canvas.getContext('2d');
-  const unit = Math.max(12, Math.round(Math.max(canvas.width, canvas.height) / 56));
+  // Letters of a 56th of the picture, and of SEEN pixels at least as the page shows it: a phone makes it small.
+  const shown = canvas.clientWidth ? canvas.width / canvas.clientWidth : 1;
+  const unit = Math.round(Math.max(12, Math.max(canvas.width, canvas.height) / 56, SEEN * shown));
   const taken = [];
   const placed = faces.map((face) => ({ face, box: face.box.map((value) => value * scale) }))
     .sort((one, other) => other.box[2] * other.box[3] - one.box[2] * one.box[3]);

@@ -80,6 +80,7 @@ function showPicture(result, bitmap, name) {
   const { milliseconds, ...content } = result;
   const words = sentence(result.faces, result.more_faces);
   const frames = result.first_of_frames ? ` The first of ${result.first_of_frames} frames.` : '';
+  cards.clear();
   show(result, bitmap, `${words}${frames}`);
   say(`${words}${frames} Read in ${Math.round(milliseconds)} ms.`);
   at('over-time').hidden = true;
@@ -114,6 +115,7 @@ async function readLive(kind) {
 function film(stream, kind) {
   const frames = [];
   let spoken = 0, before = '';
+  cards.clear();
   timeline = new Timeline(at('timeline'), at('people'), at('legend'), about.colours);
   at('over-time').hidden = false;
   at('stop').hidden = false;

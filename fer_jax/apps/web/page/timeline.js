@@ -5,6 +5,7 @@ import { shares } from './draw.js';
 
 const SECONDS = 60, MOST_PEOPLE = 4, STRIP = 64, GAP = 14, LEFT = 74; // pixels
 const AWAY = 1.5; // seconds without a look after which someone was away
+const LEAST_LOOKS = 3; // before someone is shown: what is taken for a face once is none
 
 export class Timeline {
   constructor(canvas, table, legend, colours) {
@@ -20,11 +21,12 @@ export class Timeline {
   add(time, faces) {
     this.now = time;
     for (const face of faces) {
-      if (!this.people.has(face.person)) this.people.set(face.person, { looks: [], counts: {}, seconds: 0, emotion: '' });
+      if (!this.people.has(face.person)) this.people.set(face.person, { looks: [], count: 0, counts: {}, seconds: 0, emotion: '' });
       const person = this.people.get(face.person), last = person.looks.at(-1);
       if (last && time - last.time < AWAY) person.seconds += time - last.time;
       person.looks.push({ time, shares: shares(face) });
       person.counts[face.emotion] = (person.counts[face.emotion] ?? 0) + 1;
+      person.count += 1;
       person.emotion = face.emotion;
     }
     for (const person of this.people.values()) {
@@ -35,7 +37,7 @@ export class Timeline {
   }
 
   draw() {
-    const shown = [...this.people].filter(([, person]) => person.looks.at(-1).time > this.now - SECONDS)
+    const shown = this.known().filter(([, person]) => person.looks.at(-1).time > this.now - SECONDS)
       .sort(([, one], [, other]) => other.seconds - one.seconds).slice(0, MOST_PEOPLE).sort(([one], [other]) => one - other);
     const ratio = window.devicePixelRatio || 1, height = Math.max(1, shown.length) * (STRIP + GAP) + 20;
     this.canvas.style.height = `${height}px`;
@@ -67,7 +69,7 @@ export class Timeline {
     for (let index = 0; index < looks.length; index += 1) {
       const { time, shares: now } = looks[index], next = looks[index + 1];
       const end = next && next.time - time < AWAY ? next.time : Math.min(time + 0.3, this.now);
-      const left = x(time), wide = Math.max(1, x(end) - left + 0.5); // half a pixel hides the seam
+      const left = Math.round(x(time)), wide = Math.max(1, Math.round(x(end)) - left); // whole pixels leave no seam
       let y = top + STRIP;
       for (const [name, share] of Object.entries(now)) {
         context.fillStyle = this.colours[name];
@@ -77,9 +79,13 @@ export class Timeline {
     }
   }
 
+  known() {
+    return [...this.people].filter(([, person]) => person.count >= LEAST_LOOKS);
+  }
+
   tell() {
     this.told = this.now;
-    this.table.replaceChildren(...[...this.people].map(([number, person]) => {
+    this.table.replaceChildren(...this.known().map(([number, person]) => {
       const here = person.looks.at(-1).time > this.now - AWAY;
       const most = Object.entries(person.counts).sort(([, one], [, other]) => other - one)[0][0];
       const row = element('tr'), head = element('th', '', `${number}`);

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from fer_jax import checks, cli, distributed, evaluate, experiment, pretrained, runtime
 from fer_jax.clusters import find_membership
 from fer_jax.config import load_config
+from fer_jax.data.change_files import changes_in_words
 from fer_jax.data.dataset import Dataset, Split
 from fer_jax.data.feed import FEEDS, Feed, ResidentFeed, choose_feed, free_memory
 from fer_jax.data.preprocess import Preprocessing
@@ -85,7 +86,8 @@ def train(config: ConfigDict, workdir: str) -> None:
     checks.refuse_other_experiment(config, workdir)
     dataset = experiment.load_data(config)
     checks.check_splits(config, dataset)
-    distributed.require_same('their data', f'manifest {dataset.manifest_hash} of {dataset.name}')
+    changes = dataset.manifest.get('changes', {})
+    distributed.require_same('their data', f'manifest {dataset.manifest_hash} of {dataset.name}, changes {changes}')
     checks.refuse_other_data(dataset, workdir)
     with _locked(workdir):
         _train_and_evaluate(config, dataset, placement, workdir)
@@ -306,6 +308,8 @@ def _announce(
     sizes = ', '.join(f'{name} {len(split):,}' for name, split in dataset.splits.items())
     number, platform = placement.num_devices, jax.devices()[0].platform
     devices = f'{number} {platform} device(s)'
+    for line in changes_in_words(dataset.manifest.get('changes', {})):
+        print(line)
     if number > 1:
         devices += f', {options.examples_per_step // number} images on each'
     if config.model.norm_groups > 1:

@@ -86,7 +86,6 @@ def _write_set(folder: Path, kind: str, flags: argparse.Namespace) -> tuple[Path
         num_test=8,
         size=size,
         channels=channels,
-        noise_rate=0.0,
     ).splits['train']
     encoded = [_jpeg(image) if kind == 'jpeg' else encode_png(image) for image in drawn.images]
     hashes = [pixel_hash(decode_stored(data)) for data in encoded]

@@ -75,7 +75,6 @@ def _draw(size: int, channels: int, flags: argparse.Namespace) -> tuple[np.ndarr
         num_test=8,
         size=size,
         channels=channels,
-        noise_rate=0.0,
     )
     faces = np.resize(drawn.splits['train'].images, (flags.images, size, size, channels))
     random = np.random.default_rng(0)

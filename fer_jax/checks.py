@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from fer_jax import clusters, distributed, experiment
 from fer_jax.config import flatten
+from fer_jax.data.change_files import changed_file
 from fer_jax.data.dataset import Dataset
 from fer_jax.errors import UserError
 from fer_jax.tasks import TASKS
@@ -110,9 +111,14 @@ def refuse_other_data(dataset: Dataset, workdir: str) -> None:
     """Refuses a workdir that holds checkpoints trained on other data."""
     if not Checkpoints(workdir).steps():
         return
-    there = experiment.read_run(workdir).manifest_hash
-    if there != dataset.manifest_hash:
+    run = experiment.read_run(workdir)
+    if run.manifest_hash != dataset.manifest_hash:
         raise UserError(
-            f'{workdir} was trained on other data: manifest {there} there, {dataset.manifest_hash} of {dataset.name} '
-            'now; choose another --workdir'
+            f'{workdir} was trained on other data: manifest {run.manifest_hash} there, {dataset.manifest_hash} of '
+            f'{dataset.name} now; choose another --workdir'
+        )
+    changed = changed_file(run.changes, dataset.manifest.get('changes', {}))
+    if changed:
+        raise UserError(
+            f'{workdir} was trained on other training images: {changed} has changed since; choose another --workdir'
         )

@@ -39,12 +39,22 @@ def default_config() -> ConfigDict:
     data.resplit = ()  # training cut anew: .9,.1 or 250 (images per class) for a validation, .8,.1,.1 for a test too
     data.folds = 0  # k-fold cross-validation: how many folds; 0 = the data's own splits
     data.fold = 0  # the fold that is tested
+    data.fold_of = 'all'  # what folds are drawn of: all splits together; or train, as an audit does, and nothing else
     data.fold_by = 'subject'  # what stays together in a fold or cut: image, sequence, subject
     data.fold_validation = True  # the next fold is validation; False: it is trained on too, and nothing is chosen
     data.split_seed = 0  # of cuts, folds and limits
+    # Of the training split only; evaluation images never go and never change.
+    data.exclude = ()  # CSV files of an audit (id, flag) or of its review page (id, decision, new_label)
+    data.extra = ()  # CSV files of further pictures (path, label), such as translations
     data.remove_twins = 'none'  # exact duplicates taken out of training: none, evaluation (leaks only), all
     data.normalize = 'dataset'  # 'dataset': training mean and deviation; 'image': each image's own
     data.crop = 0  # side of the window the network sees, random in training, central after; 0 = all
+
+    noise = data.noise = ConfigDict()  # wrong training labels, put in on purpose; extra['true_label'] keeps the truth
+    noise.rate = 0.0  # share of the labels
+    noise.kind = 'symmetric'  # any other class alike; or confusion, as a classifier confuses them
+    noise.seed = 0
+    noise.confusion = ''  # of that classifier: the scores.json of its run, of which validation's matrix is taken
 
     synthetic = data.synthetic = ConfigDict()  # read when data.name is 'synthetic'
     synthetic.seed = 0  # faces are a pure function of (seed, index)
@@ -53,7 +63,6 @@ def default_config() -> ConfigDict:
     synthetic.num_test = 1000
     synthetic.size = 48
     synthetic.channels = 1
-    synthetic.noise_rate = 0.0  # share of training labels made wrong, symmetric
 
     model = config.model = ConfigDict()
     model.name = 'shallow_cnn'  # one of fer_jax.models.MODELS: wider_cnn, resnet18, vgg19 and others

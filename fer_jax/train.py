@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from fer_jax import checks, cli, distributed, experiment, runtime
 from fer_jax.clusters import find_membership
 from fer_jax.config import load_config
+from fer_jax.data.change_files import changes_in_words
 from fer_jax.data.dataset import Dataset, Split
 from fer_jax.data.feed import FEEDS, Feed, ResidentFeed, choose_feed, free_memory
 from fer_jax.data.sharded import ShardedFeed
@@ -88,7 +89,8 @@ def train(config: ConfigDict, workdir: str) -> None:
     placement = make_placement(config.train.batch_size)
     checks.refuse_other_experiment(config, workdir)
     dataset = TASKS[config.task].narrow(config, experiment.load_data(config))
-    distributed.require_same('their data', f'manifest {dataset.manifest_hash} of {dataset.name}')
+    changes = dataset.manifest.get('changes', {})
+    distributed.require_same('their data', f'manifest {dataset.manifest_hash} of {dataset.name}, changes {changes}')
     checks.refuse_other_data(dataset, workdir)
     with _locked(workdir):
         _train_and_finish(config, dataset, placement, workdir)
@@ -212,6 +214,8 @@ def _announce(
     sizes = ', '.join(f'{name} {len(split):,}' for name, split in dataset.splits.items())
     number, platform = placement.num_devices, jax.devices()[0].platform
     devices = f'{number} {platform} device(s)'
+    for line in changes_in_words(dataset.manifest.get('changes', {})):
+        print(line)
     if number > 1:
         devices += f', {options.examples_per_step // number} images on each'
     if config.model.norm_groups > 1:

@@ -72,10 +72,11 @@ class Dataset:
         """SHA-256 (first 16 hex digits) of what the manifest says of the examples.
 
         Of prepared data: name, class names and `checksum`, which covers split, id, class and pixels of every example;
-        so the same examples keep their hash whatever else a later `prepare` writes. Of other data: all of it.
+        so the same examples keep their hash whatever else a later `prepare` writes. Of other data: all of it but
+        `changes`, what was made of the training split since (see `fer_jax.data.change_files`).
         """
         told = {name: self.manifest[name] for name in ('dataset', 'class_names', 'checksum') if name in self.manifest}
-        told = told if 'checksum' in told else self.manifest
+        told = told if 'checksum' in told else {key: told for key, told in self.manifest.items() if key != 'changes'}
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = 'fer_jax'
 ERRORS = 'fer_jax.errors'
 PROCESSES = 'fer_jax.distributed'
-SCORING = ('fer_jax.evaluation.predictions', 'fer_jax.evaluation.scores', 'fer_jax.evaluation.folds')
+SCORING = tuple(f'fer_jax.evaluation.{name}' for name in ('predictions', 'scores', 'folds', 'audit', 'audit_files'))
 
 # What the modules under a name may import from the package. The longest matching name counts.
 # Modules directly in fer_jax/ are commands and what commands share: they import from anywhere.

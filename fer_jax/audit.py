@@ -3,150 +3,37 @@
     python -m fer_jax.audit --method=NAME[,NAME…] --config=FILE [--config.KEY=VALUE …] --output=DIR
         [--share=S | --threshold=T] [--pairs=DIR[,DIR…]] [--runs=DIR] [--folds=K] [--like=OTHER.csv]
 
-The training split is the one that the configuration describes; validation and test are never read. Of each method
-DIR/METHOD.csv (id, label, score, flag, suggested), which `config.data.exclude` takes, and figures are written; of all
-of them audit.json and audit.md; and review.html, a page on which a person goes through the suspects of the first one.
-What methods need is trained if it is missing, in DIR/runs or --runs; the same command goes on where it stopped.
+The training split is the one that the configuration describes; no image of validation or test is judged, or has a say.
+Of each method DIR/METHOD.csv (id, label, score, flag, suggested), which `config.data.exclude` takes, and figures are
+written; of all of them audit.json and audit.md; and review.html, a page on which a person goes through the suspects of
+the first one. What methods need is trained if it is missing, in DIR/runs or --runs; the same command goes on where it
+stopped.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from fer_jax import cli, evidence, experiment, runtime
+from fer_jax import cli, experiment, runtime
+from fer_jax.audit_methods import METHODS, MOST_REVIEWED, OUT_OF_FOLD, Options, Subject, trained_for
 from fer_jax.config import load_config
 from fer_jax.data.change_files import changes_in_words
-from fer_jax.data.dataset import Dataset, votes_per_class
 from fer_jax.errors import UserError
 from fer_jax.evaluation import audit as methods
-from fer_jax.evaluation.audit import Audit
-from fer_jax.evaluation.audit_files import flagged_per_class, write_audit_csv
+from fer_jax.evaluation.audit_files import write_audit_csv
 from fer_jax.reports.audit import Suspects, write_audit_report
 from fer_jax.reports.review import write_review_page
 from fer_jax.training.stopping import Stopped
-
-_MOST_REVIEWED = 500  # suspects on the review page, unless asked otherwise
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What a method may be told, the flags of the command.
-
-    Attributes:
-        share: of the images, to flag those of the highest scores; None: the method's own rule.
-        threshold: the score above which an image is flagged; None: the method's own rule.
-        pairs: directories of trained pairs, for `ssim`.
-        runs: where the networks lie that the methods need; '' for `runs` under the output.
-        folds: of the out-of-fold predictions.
-        like: an audit's CSV, of which `random` flags as many per class.
-        seed: of `random`.
-        review: how many suspects the page shows, at most.
-    """
-
-    share: float | None = None
-    threshold: float | None = None
-    pairs: tuple[str, ...] = ()
-    runs: str = ''
-    folds: int = 3
-    like: str = ''
-    seed: int = 0
-    review: int = _MOST_REVIEWED
-
-
-class Subject:
-    """The training split under audit, and what is known of it, each part made when it is first asked for."""
-
-    def __init__(self, config: ConfigDict, options: Options, output: str):
-        self.config, self.options = evidence.audited_config(config), options
-        self.runs = Path(options.runs or os.path.join(output, 'runs'))
-        self.dataset: Dataset = experiment.load_data(self.config)
-        self.split = self.dataset.splits['train']
-
-    @functools.cached_property
-    def fold_config(self) -> ConfigDict:
-        return evidence.fold_config(self.config, self.dataset, self.options.folds)
-
-    @functools.cached_property
-    def probabilities_NK(self) -> np.ndarray:
-        return evidence.out_of_fold(self.fold_config, self.dataset, self.runs / f'folds{self.options.folds}')
-
-    @functools.cached_property
-    def translations(self) -> evidence.Translations:
-        if not self.options.pairs:
-            raise UserError('ssim compares images with their translations; give --pairs=DIR, trained pairs')
-        return evidence.Translations(self.options.pairs, self.dataset.class_names)
-
-    @property
-    def everyone(self) -> np.ndarray:
-        return np.ones(len(self.split), bool)
-
-
-def _of_probabilities(method: Callable) -> Callable[[Subject], tuple[Audit, np.ndarray]]:
-    def judge(subject: Subject) -> tuple[Audit, np.ndarray]:
-        return method(subject.probabilities_NK, subject.split.labels, subject.options.share), subject.everyone
-
-    return judge
-
-
-def _aum(subject: Subject) -> tuple[Audit, np.ndarray]:
-    found = evidence.margins_in_training(subject.config, subject.dataset, subject.runs / 'epochs')
-    return methods.area_under_margin(*found, subject.options.share), subject.everyone
-
-
-def _vote_entropy(subject: Subject) -> tuple[Audit, np.ndarray]:
-    data = subject.config.data
-    votes_NK = votes_per_class(subject.dataset, data.drop, data.rename, fewest=1)
-    return methods.vote_entropy(votes_NK, subject.split.labels, subject.options.share), subject.everyone
-
-
-def _ssim(subject: Subject) -> tuple[Audit, np.ndarray]:
-    ssim_N, scored_N = subject.translations.similarities(subject.split)
-    return methods.similarity(ssim_N[scored_N], subject.options.share), scored_N
-
-
-def _random(subject: Subject) -> tuple[Audit, np.ndarray]:
-    options, names = subject.options, subject.dataset.class_names
-    if (options.share is None) == (not options.like):
-        raise UserError('random flags --share=S of the images, or as many per class as --like=OTHER.csv; give one')
-    counts = list(flagged_per_class(options.like, names).values()) if options.like else ()
-    drawn = methods.at_random(subject.split.labels, len(names), options.seed, options.share, counts)
-    return drawn, subject.everyone
-
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """How a method judges a split, and in words what it flags by itself and the score that this is, if it is one."""
-
-    judge: Callable[[Subject], tuple[Audit, np.ndarray]]
-    rule: str
-    threshold: float | None = None
-
-
-METHODS = {
-    'ssim': Method(_ssim, 'the image is more like its translation than 0.85 (SSIM)', 0.85),
-    'confident_learning': Method(
-        _of_probabilities(methods.confident_learning), 'as many per pair of classes as it estimates to be wrong'
-    ),
-    'self_confidence': Method(
-        _of_probabilities(methods.self_confidence), 'the label has a probability under one half', 0.5
-    ),
-    'margin': Method(_of_probabilities(methods.margin), 'another class is more probable than the label', 0.0),
-    'aum': Method(_aum, 'another class was ahead of the label in training, on average', 0.0),
-    'vote_entropy': Method(_vote_entropy, 'half of the annotators or fewer chose the label'),
-    'random': Method(_random, 'drawn by lot'),
-}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -163,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--folds', type=int, default=3, metavar='K', help='of the out-of-fold predictions; default 3')
     parser.add_argument('--like', default='', metavar='CSV', help='random: as many per class as this audit flagged')
     parser.add_argument('--seed', type=int, default=0, metavar='N', help='of random')
-    parser.add_argument('--review', type=int, default=_MOST_REVIEWED, metavar='N', help='suspects on review.html')
+    parser.add_argument('--review', type=int, default=MOST_REVIEWED, metavar='N', help='suspects on review.html')
     parser.add_argument('--config.KEY', metavar='VALUE', dest='_', help='changes one field, as --config.seed=1')
     flags = parser.parse_args([word for word in argv if not word.startswith('--config.')])
     names = flags.method.split(',')
@@ -181,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def audit(config: ConfigDict, names: Sequence[str], output: str, options: Options = Options()) -> str:
+def audit(config: ConfigDict, names: Sequence[str], output: str, options: Options) -> str:
     """Audits the training split of a configuration and writes what the module says.
 
     Returns:
@@ -197,7 +84,7 @@ def audit(config: ConfigDict, names: Sequence[str], output: str, options: Option
     for line in changes_in_words(subject.dataset.manifest.get('changes', {})):
         print(line)
     for name in names:
-        start = time.perf_counter()
+        start = time.perf_counter() - trained_for(subject, name)
         said, scored_N = METHODS[name].judge(subject)
         if options.threshold is not None:
             said = dataclasses.replace(said, flags=said.scores > options.threshold)
@@ -205,7 +92,9 @@ def audit(config: ConfigDict, names: Sequence[str], output: str, options: Option
         ids, labels = subject.split.ids, subject.split.labels
         digest = write_audit_csv(f'{output}/{name}.csv', ids, labels, subject.dataset.class_names, said, scored_N)
         found[name] = Suspects(name, said, scored_N)
-        told['methods'][name] = _summary(subject, found[name], digest) | {'seconds': time.perf_counter() - start}
+        trained = trained_for(subject, name)
+        spent = {'seconds': time.perf_counter() - start - trained, 'training_seconds': trained}
+        told['methods'][name] = _summary(subject, found[name], digest) | spent
         experiment.write_json(os.path.join(output, 'audit.json'), told)
     reviewed = _suspects_to_review(subject, found[names[0]])
     page = write_review_page(os.path.join(output, 'review.html'), **reviewed)
@@ -274,7 +163,7 @@ def _summary(subject: Subject, suspects: Suspects, digest: str) -> dict[str, Any
         'flagged_per_class': count(audit.flags),
         'detection': None,
     }
-    if suspects.method in ('confident_learning', 'self_confidence', 'margin'):
+    if suspects.method in OUT_OF_FOLD:
         told['folds'] = {'count': options.folds, 'by': subject.fold_config.data.fold_by}
     true_N = subject.split.extra.get('true_label')
     if true_N is not None and (true_N != subject.split.labels).any():

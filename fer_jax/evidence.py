@@ -12,14 +12,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from fer_jax import crossvalidate, experiment, train
+from fer_jax import crossvalidate, experiment, train, translators
 from fer_jax.data.dataset import Dataset, Split
 from fer_jax.data.stored import fit_images
 from fer_jax.errors import UserError
@@ -138,9 +137,6 @@ def _of_all_epochs(config: ConfigDict, dataset: Dataset) -> ConfigDict:
     return config.lock()
 
 
-Translator = Any
-
-
 @functools.lru_cache(maxsize=1)
 def _predict(model, preprocessing):
     predict = make_predict(model, preprocessing)
@@ -156,8 +152,6 @@ class Translations:
         A class that several translate goes the way that a pair was trained for before the way back, and among equals
         to the class that comes first in `class_names`.
         """
-        from fer_jax import translators
-
         found = translators.load_translators(translators.find_pairs(pairs))
         forward = {(source, target) for source, target in found if self._trained_as(found[source, target])}
         order = lambda key: (key not in forward, class_names.index(key[1]) if key[1] in class_names else 99)
@@ -192,11 +186,11 @@ class Translations:
         return translator.target, np.asarray(translator(fitted(split, np.array([row]), translator)))[0]
 
     @staticmethod
-    def _trained_as(translator: Translator) -> bool:
+    def _trained_as(translator: translators.Translator) -> bool:
         pair = experiment.read_run(translator.workdir).config.pair
         return tuple(pair) == (translator.source, translator.target)
 
 
-def fitted(split: Split, rows: np.ndarray, translator: Translator) -> np.ndarray:
+def fitted(split: Split, rows: np.ndarray, translator: translators.Translator) -> np.ndarray:
     """The images of some rows, as a translator takes them."""
     return fit_images(np.asarray(split.images[rows]), translator.size, translator.channels)

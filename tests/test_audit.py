@@ -96,7 +96,7 @@ def test_margins_are_of_every_epoch_and_read_once(data, make_config, tmp_path, m
 
 @pytest.fixture
 def pairs(monkeypatch):
-    """Pairs for anger and fear that darken a face by as much as its first pixel says, in batches of four."""
+    """Pairs for anger and fear that darken a face by as much as its first pixel says, in batches of five."""
 
     def translator(source, target):
         def translate(images):
@@ -110,7 +110,7 @@ def pairs(monkeypatch):
     monkeypatch.setattr(evidence.translators, 'find_pairs', lambda paths: list(paths))
     monkeypatch.setattr(evidence.translators, 'load_translators', lambda paths: found)
     monkeypatch.setattr(evidence.Translations, '_trained_as', staticmethod(lambda of: of.source == 'anger'))
-    monkeypatch.setattr(evidence, '_BATCH', 4)
+    monkeypatch.setattr(evidence, '_BATCH', 5)
     return found
 
 
@@ -118,7 +118,7 @@ def test_ssim_scores_every_image_once_also_in_a_last_partial_batch(data, make_co
     output = tmp_path / 'out'
     audit.audit(make_config(), ['ssim'], str(output), Options(pairs=('p',), threshold=0.9))
     split = data.splits['train']
-    assert (split.labels == 0).sum() % 4  # there is a last partial batch
+    assert (split.labels == 0).sum() % 5  # there is a last partial batch
     rows = {row['id']: row for row in rows_of(output / 'ssim.csv')}
     assert list(rows) == split.ids.tolist()
     for index, identity in enumerate(split.ids.tolist()):
@@ -149,7 +149,7 @@ def test_random_flags_as_many_per_class_as_another_audit(data, make_config, tmp_
 
 def test_votes_are_judged_where_there_are_some(data, make_config, tmp_path, monkeypatch):
     with pytest.raises(UserError, match='votes of annotators .so does vote_entropy., which rows does not have'):
-        audit.audit(make_config(), ['vote_entropy'], str(tmp_path / 'none'))
+        audit.audit(make_config(), ['vote_entropy'], str(tmp_path / 'none'), Options())
     votes = np.zeros((46, 10), np.float32)
     votes[np.arange(46), np.array([4, 6, 1])[data.splits['train'].labels]] = 9  # the label, but for one image:
     votes[5] = np.eye(10)[[4, 6, 1]].sum(0) * 3
@@ -157,7 +157,7 @@ def test_votes_are_judged_where_there_are_some(data, make_config, tmp_path, monk
     voted = type(split)(split.images, split.labels, split.ids, split.pixel_hashes, {'votes': votes})
     dataset = type(data)(data.name, data.class_names, {**data.splits, 'train': voted}, data.manifest)
     monkeypatch.setattr(experiment, 'load_prepared', lambda _: dataset)
-    audit.audit(make_config(), ['vote_entropy'], str(tmp_path / 'out'))
+    audit.audit(make_config(), ['vote_entropy'], str(tmp_path / 'out'), Options())
     rows = rows_of(tmp_path / 'out' / 'vote_entropy.csv')
     assert [row['id'] for row in rows if row['flag'] == '1'] == ['train_5']
     assert float(rows[5]['score']) == pytest.approx(1.0) and float(rows[6]['score']) == 0.0

@@ -74,7 +74,7 @@ def write_audit_report(
     rows = method_rows(told['methods'])
     sections = [
         f'# Audit of the training labels of {told["manifest"]["dataset"]}\n',
-        f'{len(split):,} images. No image of validation or test was read.\n',
+        f'{len(split):,} images. No image of validation or test is judged, or has a say.\n',
         '## Methods\n\n' + markdown_table(COLUMNS, rows, right=range(1, len(COLUMNS))),
         _rules(told['methods']),
         '## Flagged per class\n\n' + _per_class(told['methods'], names),
@@ -100,7 +100,8 @@ COLUMNS = (
     'F1',
     'F1 at the true rate',
     'relabel accuracy',
-    'time',
+    'trained',
+    'judged',
 )
 
 
@@ -115,7 +116,8 @@ def method_rows(methods: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
         values += [flags.get(key) for key in ('precision', 'recall', 'f1')]
         values += [at_rate.get('f1'), known.get('relabel_accuracy')]
         counts = [f'{of["scored"]:,}', f'{of["flagged"]:,}']
-        rows.append([name, *counts, *map(number, values), duration(of['seconds'])])
+        seconds = [duration(of[key]) for key in ('training_seconds', 'seconds')]
+        rows.append([name, *counts, *map(number, values), *seconds])
     return rows
 
 
@@ -135,8 +137,9 @@ def _rules(methods: Mapping[str, Mapping[str, Any]]) -> str:
         lines.append(
             '\nThe true labels are known here. Precision, recall and F1 are of the flags; at the true rate, of as many '
             'of the highest scores as labels are wrong. Relabel accuracy: where a label is wrong, how often the '
-            'suggested one is right. Time is what each method took beyond what those before it had left.'
+            'suggested one is right.'
         )
+    lines.append('\nTrained: the networks that a method goes by, which methods share; judged: the rest of its time.')
     return '\n'.join(lines) + '\n'
 
 

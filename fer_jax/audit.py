@@ -174,10 +174,11 @@ def _summary(subject: Subject, suspects: Suspects, digest: str) -> dict[str, Any
 def _suspects_to_review(subject: Subject, suspects: Suspects) -> dict[str, Any]:
     """What the page shows of the flagged images with the highest scores, the most suspect first."""
     rows, split, names = suspects.flagged()[: subject.options.review], subject.split, subject.dataset.class_names
+    images, translated = split.images[rows], [None] * len(rows)
+    if subject.options.pairs:
+        translated = subject.translations.translate(split, rows)
     shown = []
-    images = split.images[rows]
     for place, (row, score, suggested) in enumerate(zip(rows, *suspects.of(rows), strict=True)):
-        translated = subject.translations.translate(split, row) if subject.options.pairs else None
         shown.append(
             {
                 'id': str(split.ids[row]),
@@ -185,7 +186,7 @@ def _suspects_to_review(subject: Subject, suspects: Suspects) -> dict[str, Any]:
                 'suggested': names[suggested] if suggested >= 0 else '',
                 'score': float(score),
                 'image': images[place],
-                'translation': translated,
+                'translation': translated[place],
             }
         )
     return {

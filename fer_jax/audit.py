@@ -143,11 +143,11 @@ def _summary(subject: Subject, suspects: Suspects, digest: str) -> dict[str, Any
     labels_N, names = subject.split.labels[suspects.scored_N], subject.dataset.class_names
     rule, threshold = method.rule, method.threshold
     if options.threshold is not None:
-        rule, threshold = f'the score is above {options.threshold}', options.threshold
+        rule, threshold = f'its score is above {options.threshold}', options.threshold
     elif options.like and suspects.method == 'random':
-        rule = f'drawn by lot, as many per class as {options.like} flags'
+        rule = f'it is drawn by lot, as many per class as {options.like} flags'
     elif options.share is not None:
-        rule = f'the {100 * options.share:g} % of the highest scores'
+        rule = f'its score is among the highest {100 * options.share:g} %'
         threshold = float(audit.scores[audit.flags].min()) if audit.flags.any() else None
     count = lambda chosen: {name: int((labels_N[chosen] == k).sum()) for k, name in enumerate(names)}
     told = {

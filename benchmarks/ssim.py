@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ('faces', 64, 'how many different faces are drawn'),
         ('images', 1024, 'pairs of images that fer_jax compares at a time'),
         ('theirs', 64, 'pairs of images that scikit-image compares at a time'),
-        ('batch-size', 16, 'of fer_jax'),
+        ('values', 2**18, 'pixels times channels in a batch of fer_jax'),
         ('pairs', 5, 'how often both run'),
     ):
         parser.add_argument(f'--{flag}', type=int, default=default, help=text)
@@ -85,10 +85,11 @@ def _draw(size: int, channels: int, flags: argparse.Namespace) -> tuple[np.ndarr
 
 def _compare(images: tuple[np.ndarray, np.ndarray], window: Window, options: dict, flags: argparse.Namespace) -> str:
     ids = np.array([f'{index:06d}' for index in range(flags.images)])
+    batch_size = max(1, flags.values // images[0][0].size)
     score = lambda first, second: ssim(first, second, window=window)
 
     def ours() -> list[float]:
-        return list(score_images(score, ids, *images, batch_size=flags.batch_size).values())
+        return list(score_images(score, ids, *images, batch_size=batch_size).values())
 
     def theirs() -> list[float]:
         return [

@@ -13,13 +13,13 @@ import argparse
 import datetime
 import os
 import platform
-import statistics
 import time
 from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 import skimage
+from pairs import cells, in_turn
 from skimage.metrics import structural_similarity
 
 from fer_jax.data.dataset import EMOTIONS
@@ -100,15 +100,8 @@ def _compare(images: tuple[np.ndarray, np.ndarray], window: Window, options: dic
     difference = np.abs(np.array(ours()[: flags.theirs]) - theirs()).max()
     if difference > 1e-5:
         raise SystemExit(f'the two give other answers: up to {difference:.1e} apart')
-    rates = []
-    for pair in range(flags.pairs):
-        turns = [(ours, flags.images), (theirs, flags.theirs)]
-        taken = [_rate(*turn) for turn in (turns if pair % 2 == 0 else turns[::-1])]  # who goes first alternates
-        rates.append(taken if pair % 2 == 0 else taken[::-1])
-    medians = [statistics.median(side) for side in zip(*rates, strict=True)]
-    ratios = sorted(one / two for one, two in rates)
-    spread = f'{statistics.median(ratios):.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f})'
-    return f'{difference:.1e} | {medians[0]:,.0f} | {medians[1]:,.0f} | {spread}'
+    pairs = in_turn(lambda: _rate(ours, flags.images), lambda: _rate(theirs, flags.theirs), flags.pairs)
+    return f'{difference:.1e} | {cells(pairs)}'
 
 
 def _rate(run: Callable[[], list[float]], count: int) -> float:

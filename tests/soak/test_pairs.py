@@ -1,7 +1,5 @@
 """A pair of translators on several devices and in two processes, through the train command."""
 
-import fcntl
-
 import jax
 import numpy as np
 import pytest
@@ -10,6 +8,8 @@ from fer_jax import experiment, train
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.mesh import make_placement
 from tests.launches import PAIR, finish, launch_two, log, trees, words
+
+pytestmark = pytest.mark.soak
 
 LAST = PAIR['train__steps']
 
@@ -29,18 +29,6 @@ def test_a_pair_trains_alike_on_any_number_of_devices(whole, tmp_path, monkeypat
     train.train(make_config(**PAIR), str(tmp_path))
     one, other = ([line['train/loss'] for line in log(workdir)][:10] for workdir in (tmp_path, whole))
     np.testing.assert_allclose(one, other, rtol=1e-5)
-
-
-def test_among_two_processes_a_pair_that_fails_in_one_ends_both(tmp_path):
-    first = tmp_path / 'run' / 'anger_to_happiness'
-    first.mkdir(parents=True)
-    with open(first / '.lock', 'w') as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        processes = launch_two(tmp_path / 'run', PAIR | {'pairs': ('anger=happiness', 'anger=fear')})
-        assert [finish(process) for process in processes] == [2, 2]
-    for index in range(2):
-        assert f'another process is training in {first}' in words(tmp_path / 'run', index)
-    assert not (tmp_path / 'run' / 'anger_to_fear').exists()
 
 
 def test_what_two_processes_saved_of_a_pair_comes_back_exactly_on_other_numbers_of_devices(whole):

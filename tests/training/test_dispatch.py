@@ -17,13 +17,11 @@ import pytest
 
 from fer_jax.data.augment import Augmentation
 from fer_jax.data.feed import ResidentFeed
-from fer_jax.data.pairs import PairFeed, select_pair
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.sharded import ShardedFeed
 from fer_jax.data.streaming import StreamingFeed
 from fer_jax.evaluation import inference
-from fer_jax.models.cyclegan import Discriminator, Generator
-from fer_jax.training import classify, cyclegan
+from fer_jax.training import classify
 from fer_jax.training.dispatch import make_advance, steps_per_dispatch
 from fer_jax.training.mesh import make_placement
 
@@ -149,47 +147,6 @@ def run_with_four_of_eight(index, port):
     print(json.dumps(train_and_predict(conftest.make_dataset())))
 
 
-def train_pair(dataset, devices):
-    """Losses of ten steps of a pair of translators with pools and an average, and the last state."""
-    placement = make_placement(8, jax.devices()[:devices])
-    task = cyclegan.Task(
-        generator=Generator(1, blocks=0, width=2),
-        discriminator=Discriminator((2, 4)),
-        optimizer=optax.adam(2e-4, b1=0.5),
-        size=12,
-        channels=1,
-        pool=10,
-        ema=0.9,
-    )
-    state = placement.everywhere(cyclegan.init_state(task, jax.random.key(0)))
-    where = {'everywhere': placement.replicated, 'cut': placement.split(1)}
-    feed = PairFeed(
-        select_pair(dataset, ('anger', 'fear')), 3, lambda split, seed: ResidentFeed(split, seed, 8, **where)
-    )
-    advance = make_advance(functools.partial(cyclegan.train_step, task), feed, placement, 3)
-    losses = []
-    for step in range(10):
-        state, sums = advance(state, step, 1)
-        losses.append(float(sums['loss']))
-    return losses, jax.device_get(state)
-
-
-@pytest.fixture(scope='module')
-def pair_on_eight(dataset):
-    return train_pair(dataset, 8)
-
-
-@pytest.mark.parametrize('devices', [1, 2])
-def test_a_pair_trains_alike_on_fewer_devices(dataset, pair_on_eight, devices):
-    np.testing.assert_allclose(train_pair(dataset, devices)[0], pair_on_eight[0], rtol=1e-5)
-
-
-def test_a_pair_on_the_same_devices_is_the_same_to_the_bit(dataset, pair_on_eight):
-    again = train_pair(dataset, 8)
-    assert again[0] == pair_on_eight[0]
-    jax.tree.map(np.testing.assert_array_equal, again[1], pair_on_eight[1])
-
-
 def train_and_predict(dataset):
     """Ten steps on eight devices by each feed, and what the last network says of the validation images."""
     losses, found = {}, {}
@@ -207,8 +164,7 @@ def train_and_predict(dataset):
     predict = inference.make_predict(Net(), TASK.preprocessing, 'flip', placement=placement)
     images = dataset.splits['validation'].images.view(Noted)
     logits = inference.predict_split(predict, members, images, 16, placement=placement)
-    pair = train_pair(dataset, 8)[0]
-    return {'losses': losses, 'kernels': found, 'logits': logits.tolist(), 'read': read, 'pair': pair}
+    return {'losses': losses, 'kernels': found, 'logits': logits.tolist(), 'read': read}
 
 
 def test_two_processes_of_four_devices_train_and_predict_as_one_with_eight(dataset):
@@ -221,7 +177,6 @@ def test_two_processes_of_four_devices_train_and_predict_as_one_with_eight(datas
         assert first[name]['resident'] == first[name]['sharded'] == first[name]['streaming']
         np.testing.assert_allclose(first[name]['resident'], alone[name]['resident'], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(first['logits'], alone['logits'], atol=1e-5)
-    np.testing.assert_allclose(first['pair'], alone['pair'], rtol=1e-5)
 
 
 @pytest.mark.parametrize('name', ['resident', 'streaming'])

@@ -24,6 +24,7 @@ from fer_jax.data.feed import FEEDS, Feed, ResidentFeed, choose_feed, free_memor
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.sharded import ShardedFeed
 from fer_jax.data.streaming import StreamingFeed
+from fer_jax.data.workers import usable_cores
 from fer_jax.errors import UserError
 from fer_jax.evaluation import inference
 from fer_jax.evaluation.scores import confusion_matrix, negative_log_likelihood, per_class_scores, read_scores, softmax
@@ -170,8 +171,13 @@ def _choose_feed(config: ConfigDict, dataset: Dataset, placement: Placement) -> 
     """The feed that every process has room for, and the sizes in this one."""
     local = jax.local_devices()
     num_bytes = dataset.splits['train'].images.nbytes
-    on_host = {'on_host': distributed.sum_on_host(len(local)), 'processes': distributed.sum_on_host(1)}
-    name, sizes = choose_feed(config.data.feed, num_bytes, local[0], placement.num_devices, **on_host)
+    hosts = {
+        'on_host': distributed.sum_on_host(len(local)),
+        'processes': distributed.sum_on_host(1),
+        'hosts': distributed.count_hosts(),
+        'cores': min(os.cpu_count() or 1, distributed.sum_on_host(usable_cores())),
+    }
+    name, sizes = choose_feed(config.data.feed, num_bytes, local[0], placement.num_devices, **hosts)
     return FEEDS[distributed.agree_max(FEEDS.index(name))], sizes
 
 

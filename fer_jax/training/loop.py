@@ -170,10 +170,15 @@ class _Run:
                 self._write_late(record, bar)
                 self._save(state, metrics, self._is_member())
             if stopped_by:
-                self.checkpoints.wait()
-                raise Stopped(stopped_by, self.step)
+                self._stop(stopped_by)
         self._write_late(record, bar)
+        if stopped_by := signals.at_the_end():
+            self._stop(stopped_by)
         return state
+
+    def _stop(self, stopped_by: int) -> None:
+        self.checkpoints.wait()
+        raise Stopped(stopped_by, self.step)
 
     def _is_evaluated(self) -> bool:
         return self.hooks.evaluate is not None and self.options.at(self.options.evaluate_every, self.step)

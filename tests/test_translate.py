@@ -17,6 +17,7 @@ from fer_jax.errors import UserError
 from fer_jax.translators import load_translators
 
 ROOT = Path(__file__).parents[1]
+# Networks and steps of test_pairs.py, whose compiled programs serve here too.
 PAIR = {
     'task': 'cyclegan',
     'pair': ('anger', 'happiness'),
@@ -24,15 +25,19 @@ PAIR = {
     'data__synthetic__num_train': 160,
     'data__synthetic__num_validation': 16,
     'data__synthetic__num_test': 16,
-    'data__synthetic__size': 16,
-    'train__steps': 2,
+    'data__synthetic__size': 12,
+    'train__steps': 4,
     'train__batch_size': 2,
+    'train__ema': 0.9,
+    'log_every_steps': 1,
     'evaluation__every_steps': 2,
     'cyclegan__blocks': 1,
     'cyclegan__width': 4,
     'cyclegan__discriminator_width': 4,
     'cyclegan__discriminator_layers': 2,
+    'cyclegan__pool': 3,
     'cyclegan__samples': 2,
+    'augment__flip': True,
 }
 KILLED = """
 import os, signal, sys
@@ -82,7 +87,7 @@ def test_images_are_translations_of_training_images_and_training_adds_them(pair,
     for row in rows:
         index = place[row['source']]
         assert dataset.class_names[train.labels[index]] == row['source_label']
-        assert (row['run'], row['step']) == (pair, '2')
+        assert (row['run'], row['step']) == (pair, '4')
         wanted = translators[row['source_label'], row['label']](train.images[[index]])[0, ..., 0]
         np.testing.assert_array_equal(np.asarray(Image.open(output / row['path'])), wanted)
     assert len({(row['source'], row['label']) for row in rows}) == 21

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = 'fer_jax'
 ERRORS = 'fer_jax.errors'
 PROCESSES = 'fer_jax.distributed'
-SCORING = ('fer_jax.evaluation.predictions', 'fer_jax.evaluation.scores', 'fer_jax.evaluation.folds')
+SCORING = tuple(f'fer_jax.evaluation.{name}' for name in ('predictions', 'scores', 'folds', 'audit', 'audit_files'))
 
 # Of the modules directly in fer_jax/, what a task needs to build its part of the train command.
 SHARED = tuple(

@@ -1,10 +1,17 @@
 """The study's arms differ in the training images and in nothing else, on each of its three data sets."""
 
+import csv
+import importlib
+import json
 import os
 
+import jax
+import numpy as np
 import pytest
 
+from fer_jax import reproduce
 from fer_jax.config import flatten, load_config
+from fer_jax.evaluation.predictions import load_predictions
 from fer_jax.tables import jobs_of, load_table
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -77,3 +84,73 @@ def test_pairs_see_the_training_images_of_the_arms(data):
     pairs = flatten(load_config(f'configs/gan_study/pairs.py:{data}'))
     arms = flatten(load_config(f'configs/gan_study/recogniser.py:{data}'))
     assert {name for name in arms if name[:5] == 'data.' and arms[name] != pairs[name]} <= {'data.normalize'}
+
+
+SHOWN = (
+    '(a) all',
+    "(b') without as many at random",
+    '(c) without flagged plus generated',
+    "(c') without flagged plus copies",
+)
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Runs the commands of `reproduce` here, without pictures; notes them."""
+    commands = []
+
+    def run(command, **_):
+        commands.append(command[0].removeprefix('fer_jax.'))
+        assert not importlib.import_module(command[0]).main(command[1:])
+
+    monkeypatch.setattr('fer_jax.reproduce._run', run)
+    monkeypatch.setattr(jax, 'devices', lambda *_: jax.local_devices()[:1])
+    for name in ('evaluate.write_report', 'crossvalidate.write_folds_report', 'translate.translations_grid'):
+        monkeypatch.setattr(f'fer_jax.{name}', lambda *_, **__: '')
+    monkeypatch.setattr('fer_jax.audit.write_audit_report', lambda *_: '')
+    monkeypatch.setattr('fer_jax.data.deriving.usable_cores', lambda: 1)
+    return commands
+
+
+def table_rows(text):
+    """The cells of the first table by row and column; of a row's several lines the first."""
+    lines = [[cell.strip() for cell in line.strip('|').split('|')] for line in text.splitlines() if line[:1] == '|']
+    header = lines[0]
+    rows = [dict(zip(header, line, strict=True)) for line in lines[2:] if len(line) == len(header)]
+    return {row['row'].removeprefix('REHEARSAL, NO RESULT: '): row for row in reversed(rows)}
+
+
+def test_the_whole_study_is_rehearsed_on_drawn_faces(tmp_path, in_process, capsys):
+    flags = ['--table=configs/tables/gan_study.py:synthetic', f'--output={tmp_path}', '--rehearse']
+    flags += [f'--rows={",".join(SHOWN)}']
+    assert reproduce.main(flags) == 0
+    steps = ['train', 'audit', 'filter_validation', 'audit', 'translate', 'translate']
+    assert sorted(in_process) == sorted([*steps, *['train'] * len(SHOWN)])
+    text = (tmp_path / 'rehearsal.md').read_text()
+    assert text in capsys.readouterr().out and text.startswith('# REHEARSAL, NO RESULT: The study: drawn faces')
+    rows = table_rows(text)
+    trained = {name: int(rows[name]['trained on']) for name in SHOWN}
+    flagged = round(0.2 * trained['(a) all'])
+    assert rows['(a) all']['left out'] == '-'
+    for name in SHOWN[1:]:
+        assert rows[name]['left out'] == str(flagged) and '%' in rows[name]['wrong among them']
+        added = 12 if 'plus' in name else 0
+        assert rows[name]['added'] == (str(added) if added else '-')
+        assert trained[name] == trained['(a) all'] - flagged + added
+
+    # The filtered number of arm (a) by hand.
+    run = tmp_path / 'recogniser_synthetic' / 'seed0'
+    said = load_predictions(run / 'predictions' / 'validation.npz')
+    with open(tmp_path / 'steps' / 'filtered' / 'seed0' / 'ssim.csv') as file:
+        flag = {row['id']: row['flag'] == '1' for row in csv.DictReader(file)}
+    kept = np.array([not flag[identity] for identity in said.ids])
+    right = said.logits[0].argmax(1) == said.labels
+    assert rows['(a) all']['validation'] == f'{100 * right.mean():.2f}'
+    shown = f'*{100 * right[kept].mean():.2f} on {100 * kept.mean():.1f} % of it*'
+    assert rows['(a) all']['*filtered* validation, no result'] == shown
+    scores = json.loads((run / 'scores.json').read_text())
+    assert scores['validation']['num_examples'] == len(said.ids)  # the honest number is of all
+
+    in_process.clear()
+    assert reproduce.main(flags) == 0
+    assert in_process == [] and (tmp_path / 'rehearsal.md').read_text() == text

@@ -105,7 +105,8 @@ def get_table(data='fer2013'):
 
 
 def steps(data, study):
-    audit = ('fer_jax.audit', f'--config={CONFIGS}/recogniser.py:{data}', '--config.seed={seed}', '--output={here}')
+    config = f'--config={CONFIGS}/recogniser.py:{data}'
+    audit = ('fer_jax.audit', config, '--config.seed={seed}', '--review=100', '--output={here}')
     share = f'--share={study.share}'
     small = ('--config.cyclegan.width=4', '--config.cyclegan.blocks=1', '--config.cyclegan.discriminator_width=4')
     return [
@@ -157,13 +158,7 @@ def steps(data, study):
         ),
         TableStep(
             'filtered',
-            (
-                'fer_jax.filter_validation',
-                f'--config={CONFIGS}/recogniser.py:{data}',
-                '--audit={ssim}',
-                '--pairs={pairs}',
-                '--output={here}',
-            ),
+            ('fer_jax.filter_validation', config, '--audit={ssim}', '--pairs={pairs}', '--output={here}'),
             per_seed=True,
         ),
     ]

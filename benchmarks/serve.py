@@ -62,11 +62,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _row(clients: int, size: tuple[int, int], asked: Sequence[Asked]) -> None:
     codes = collections.Counter(one.status for one in asked)
-    times = lambda status: [1000 * one.seconds for one in asked if one.status == status] or [np.nan]
-    answered, refused = times(200), times(503)
-    figures = [np.percentile(answered, 50), np.percentile(answered, 95), max(answered), np.percentile(refused, 95)]
+    times = lambda status: [1000 * one.seconds for one in asked if one.status == status]
+    share = lambda status, part: f'{np.percentile(times(status), part):.0f}' if codes[status] else ''
     other = len(asked) - codes[200] - codes[503]
-    shown = ' | '.join(f'{value:.0f}' for value in figures)
+    shown = ' | '.join([share(200, 50), share(200, 95), share(200, 100), share(503, 95)])
     print(f'| {clients} | {size[0]}x{size[1]} | {codes[200]} | {codes[503]} | {other} | {shown} |', flush=True)
 
 

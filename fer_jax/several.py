@@ -100,6 +100,8 @@ def train_at_once(config: ConfigDict, workdir: str, words: Sequence[str]) -> int
                 pair, device = pairs.pop(0), devices.pop(0)
                 process = _start(words, pair, pair_directory(workdir, pair), device)
                 running[process] = ('_to_'.join(pair), device)
+                if received:  # while it was being started
+                    process.terminate()
             for process in [process for process in running if process.poll() is not None]:
                 name, device = running.pop(process)
                 devices.append(device)

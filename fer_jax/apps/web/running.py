@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable
 
@@ -21,6 +22,8 @@ class Server(uvicorn.Server):
 
     def __init__(self, service: Service, listening: Callable[[], None], access_log: bool = False):
         self._listening = listening
+        # It warns of every damaged form, which any stranger can send; the answer says it already.
+        logging.getLogger('python_multipart').setLevel(logging.ERROR)
         config = uvicorn.Config(
             make_app(service),
             log_level='info' if access_log else 'warning',

@@ -1,9 +1,11 @@
 """The API over real HTTP: what it answers, what it refuses and how, its limits; with a stub for the networks."""
 
 import concurrent.futures
+import functools
 import io
 import json
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -329,7 +331,8 @@ def test_nothing_is_written_to_disk(monkeypatch):
     file = io.BytesIO()
     Image.fromarray(noise).save(file, 'PNG')
     opened, here = [], threading.get_ident()
-    sys_audit(lambda event, arguments: event == 'open' and threading.get_ident() != here and opened.append(arguments))
+    note = lambda event, arguments: event == 'open' and threading.get_ident() != here and opened.append(arguments)
+    monkeypatch.setitem(audited(), 'hook', note)
     with serving(Stub()) as server:
         server.predict(png())
         opened.clear()
@@ -339,13 +342,9 @@ def test_nothing_is_written_to_disk(monkeypatch):
     assert not written
 
 
-_HOOKS = []
-
-
-def sys_audit(hook):
-    """Hooks cannot be taken back: one is set, which calls what the test wants."""
-    import sys
-
-    if not _HOOKS:
-        sys.addaudithook(lambda event, arguments: _HOOKS[-1](event, arguments))
-    _HOOKS.append(hook)
+@functools.cache
+def audited():
+    """What is called for every event of Python's audit, under 'hook': such hooks cannot be taken back."""
+    told = {'hook': lambda event, arguments: None}
+    sys.addaudithook(lambda event, arguments: told['hook'](event, arguments))
+    return told

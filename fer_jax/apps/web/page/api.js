@@ -56,7 +56,7 @@ function askForToken() {
     const dialog = document.getElementById('ask');
     const field = document.getElementById('token');
     field.value = '';
-    dialog.addEventListener('cancel', (event) => event.preventDefault());
+    dialog.oncancel = (event) => event.preventDefault();
     dialog.addEventListener('close', () => resolve(field.value.trim()), { once: true });
     dialog.showModal();
   }).finally(() => { asking = null; });

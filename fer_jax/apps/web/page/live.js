@@ -50,6 +50,10 @@ export class Live {
     await this.video.play();
     let before = performance.now(), rate = 0;
     while (this.running) {
+      if (!this.video.videoWidth) { // a screen's first frame can take its time
+        await pause(50);
+        continue;
+      }
       const frame = this.grab();
       const picture = await new Promise((resolve) => { frame.toBlob(resolve, 'image/jpeg', QUALITY); });
       let result;

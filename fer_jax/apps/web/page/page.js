@@ -152,6 +152,7 @@ function stop() {
   const ended = live;
   live = null;
   ended.stop();
+  if (document.activeElement === at('stop')) at(ended.kind).focus(); // or the keyboard would be nowhere
   at('stop').hidden = true;
   at('rate').hidden = true;
   for (const kind of ['camera', 'screen']) at(kind).setAttribute('aria-pressed', 'false');

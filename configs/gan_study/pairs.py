@@ -1,7 +1,7 @@
 """The pairs of the study: configs/gan_study/pairs.py:fer2013, :affectnet or :synthetic; data as in recogniser.py.
 
 Networks and recipe of seed 001 at 64 pixels, on a GPU; its eight pairs, or seven where there is no contempt. On the
-drawn faces two small pairs, each for a few minutes of one CPU core. The last checkpoint translates: nothing is chosen.
+drawn faces two small pairs, each for ten minutes of one CPU core. The last checkpoint translates: nothing is chosen.
 """
 
 from fer_jax.config import default_config
@@ -72,18 +72,18 @@ def synthetic():
     config.data.noise.rate = 0.2
     config.augment.flip = True
 
-    config.cyclegan.blocks = 6
+    config.cyclegan.blocks = 4
     config.cyclegan.width = 16
     config.cyclegan.discriminator_width = 24
     config.cyclegan.discriminator_layers = 3
 
-    config.train.batch_size = 8
-    config.train.steps = 600
-    config.train.ema = 0.99
+    config.train.batch_size = 4
+    config.train.steps = 4500
+    config.train.ema = 0.995
     config.optimizer.name = 'adam'
-    config.optimizer.learning_rate = 5e-4
+    config.optimizer.learning_rate = 4e-4
     config.optimizer.b1 = 0.5
     config.schedule.name = 'linear'
 
-    config.evaluation.every_steps = 300
+    config.evaluation.every_steps = 1500
     return config

@@ -75,7 +75,7 @@ def synthetic():
     config.augment.shift = 0.05
 
     config.train.batch_size = 64
-    config.train.epochs = 12.0
+    config.train.epochs = 10.0
     config.optimizer.name = 'muon'
     config.optimizer.learning_rate = 0.02
     config.optimizer.momentum = 0.95

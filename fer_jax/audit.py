@@ -143,11 +143,11 @@ def _summary(subject: Subject, suspects: Suspects, digest: str) -> dict[str, Any
     labels_N, names = subject.split.labels[suspects.scored_N], subject.dataset.class_names
     rule, threshold = method.rule, method.threshold
     if options.threshold is not None:
-        rule, threshold = f'the score is above {options.threshold}', options.threshold
+        rule, threshold = f'its score is above {options.threshold}', options.threshold
     elif options.like and suspects.method == 'random':
-        rule = f'drawn by lot, as many per class as {options.like} flags'
+        rule = f'it is drawn by lot, as many per class as {options.like} flags'
     elif options.share is not None:
-        rule = f'the {100 * options.share:g} % of the highest scores'
+        rule = f'its score is among the highest {100 * options.share:g} %'
         threshold = float(audit.scores[audit.flags].min()) if audit.flags.any() else None
     count = lambda chosen: {name: int((labels_N[chosen] == k).sum()) for k, name in enumerate(names)}
     told = {
@@ -174,10 +174,11 @@ def _summary(subject: Subject, suspects: Suspects, digest: str) -> dict[str, Any
 def _suspects_to_review(subject: Subject, suspects: Suspects) -> dict[str, Any]:
     """What the page shows of the flagged images with the highest scores, the most suspect first."""
     rows, split, names = suspects.flagged()[: subject.options.review], subject.split, subject.dataset.class_names
+    images, translated = split.images[rows], [None] * len(rows)
+    if subject.options.pairs:
+        translated = subject.translations.translate(split, rows)
     shown = []
-    images = split.images[rows]
     for place, (row, score, suggested) in enumerate(zip(rows, *suspects.of(rows), strict=True)):
-        translated = subject.translations.translate(split, row) if subject.options.pairs else None
         shown.append(
             {
                 'id': str(split.ids[row]),
@@ -185,7 +186,7 @@ def _suspects_to_review(subject: Subject, suspects: Suspects) -> dict[str, Any]:
                 'suggested': names[suggested] if suggested >= 0 else '',
                 'score': float(score),
                 'image': images[place],
-                'translation': translated,
+                'translation': translated[place],
             }
         )
     return {

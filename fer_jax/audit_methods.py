@@ -121,7 +121,8 @@ class Method:
 METHODS = {
     'ssim': Method(_ssim, 'the image is more like its translation than 0.85 (SSIM)', 0.85),
     'confident_learning': Method(
-        _of_probabilities(methods.confident_learning), 'as many per pair of classes as it estimates to be wrong'
+        _of_probabilities(methods.confident_learning),
+        'its label is among the least likely, as many per pair of classes as are estimated to be wrong',
     ),
     'self_confidence': Method(
         _of_probabilities(methods.self_confidence), 'the label has a probability under one half', 0.5
@@ -129,7 +130,7 @@ METHODS = {
     'margin': Method(_of_probabilities(methods.margin), 'another class is more probable than the label', 0.0),
     'aum': Method(_aum, 'another class was ahead of the label in training, on average', 0.0),
     'vote_entropy': Method(_vote_entropy, 'half of the annotators or fewer chose the label'),
-    'random': Method(_random, 'drawn by lot'),
+    'random': Method(_random, 'it is drawn by lot'),
 }
 
 

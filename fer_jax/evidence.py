@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from fer_jax import crossvalidate, experiment, train, translators
 from fer_jax.data.dataset import Dataset, Split
-from fer_jax.data.stored import fit_images
+from fer_jax.data.stored import StoredImages, fit_images
 from fer_jax.errors import UserError
 from fer_jax.evaluation.audit import FlagsN, ScoresN, epoch_margins
 from fer_jax.evaluation.folds import fold_directory
@@ -178,12 +178,15 @@ class Translations:
             scored_N[rows] = True
         return ssim_N, scored_N
 
-    def translate(self, split: Split, row: int) -> tuple[str, np.ndarray] | None:
-        """The target emotion and the translation (uint8 [S, S, C]) of one image; None if no pair serves its class."""
-        translator = self.of_class.get(self._class_names[split.labels[row]])
-        if translator is None:
-            return None
-        return translator.target, np.asarray(translator(fitted(split, np.array([row]), translator)))[0]
+    def translate(self, split: Split, rows: np.ndarray) -> list[tuple[str, np.ndarray] | None]:
+        """The target emotion and the translation (uint8 [S, S, C]) of some images; None where no pair serves one."""
+        found: list[tuple[str, np.ndarray] | None] = [None] * len(rows)
+        for name, translator in self.of_class.items():
+            places = [at for at, row in enumerate(rows) if self._class_names[split.labels[row]] == name]
+            images = np.asarray(translator(np.asarray(fitted(split, rows[places], translator)))) if places else ()
+            for at, image in zip(places, images, strict=True):
+                found[at] = (translator.target, image)
+        return found
 
     @staticmethod
     def _trained_as(translator: translators.Translator) -> bool:
@@ -191,6 +194,9 @@ class Translations:
         return tuple(pair) == (translator.source, translator.target)
 
 
-def fitted(split: Split, rows: np.ndarray, translator: translators.Translator) -> np.ndarray:
-    """The images of some rows, as a translator takes them."""
-    return fit_images(np.asarray(split.images[rows]), translator.size, translator.channels)
+def fitted(split: Split, rows: np.ndarray, translator: translators.Translator) -> np.ndarray | StoredImages:
+    """The images of some rows, as a translator takes them; prepared ones are read when they are indexed."""
+    how = (translator.size, translator.channels)
+    if isinstance(split.images, StoredImages):
+        return split.images.select(rows).fit(*how)
+    return fit_images(split.images[rows], *how)

@@ -130,6 +130,10 @@ def test_ssim_scores_every_image_once_also_in_a_last_partial_batch(data, make_co
         alone = float(ssim(image, pairs[name, 'fear' if name == 'anger' else 'anger'](image))[0])
         assert float(row['score']) == pytest.approx(alone, abs=1e-6)
         assert row['flag'] == str(int(alone > 0.9))
+    page = (output / 'review.html').read_text()
+    shown = json.loads(page.split('type="application/json">')[1].split('</script>')[0])['suspects']
+    assert shown and all(of['translation'] for of in shown)
+    assert {of['target'] for of in shown if of['label'] == 'anger'} <= {'fear'}
     told = json.loads((output / 'audit.json').read_text())['methods']['ssim']
     happy = int((split.labels == 2).sum())
     assert told['scored'] == 46 - happy and told['not_scored_classes'] == ['happiness']

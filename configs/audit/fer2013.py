@@ -31,4 +31,5 @@ def get_config():
     config.optimizer.weight_decay = 0.05
 
     config.evaluation.tta = 'flip'
+    config.checkpoint.keep_last = 1
     return config

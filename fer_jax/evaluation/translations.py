@@ -51,7 +51,8 @@ class Scorer:
     """Scores a pair on fixed images of both domains; what does not depend on the pair is measured once.
 
     The score that chooses a checkpoint is minus the KID of translations and real images of the target, the mean of both
-    directions: it asks for the right emotion, for its right strength, and for images like real ones at once.
+    directions: it asks for the right emotion, for its right strength, and for images like real ones at once. It is
+    measured on the judge's features, divided by their root mean square over the real images.
     """
 
     def __init__(
@@ -69,6 +70,8 @@ class Scorer:
         """
         self._images, self._judge, self._truth = images, judge, truth or {}
         self._real = {domain: judge.read(part) for domain, part in images.items()} if judge else {}
+        # So that the kernel, and with it the distance, is of one size whatever the size of a judge's features.
+        self._size = np.sqrt(np.mean([np.square(features).mean() for _, features in self._real.values()] or [1.0]))
         self._before: dict[str, float] = {}
         for direction in DIRECTIONS:
             self._before |= {
@@ -115,7 +118,7 @@ class Scorer:
         if self._judge:
             read, features = self._real[source] if made is None else self._judge.read(made)
             found['read'] = float((read == self._judge.classes[target]).mean())
-            found['kid'] = kid(features, self._real[target][1])
+            found['kid'] = kid(features / self._size, self._real[target][1] / self._size)
         return found
 
 

@@ -162,7 +162,7 @@ def _filtered(jobs: Sequence[Job]) -> dict[str, list[float]]:
         scores = job.results().get('validation')
         if scores:
             told['honest'].append(scores[job.row.read]['accuracy'])
-        if scores and job.filtered:
+        if scores and job.filtered and Path(job.filtered).exists():
             rows = read_rows(job.filtered, f'row {job.row.name!r}', ('id', 'flag')).rows
             predictions = load_predictions(job.workdir / 'predictions' / 'validation.npz')
             member = scores['single']['index'] if job.row.read == 'single' else None

@@ -91,7 +91,7 @@ def test_a_run_does_not_begin_with_two_configurations_or_two_data_sets(tmp_path,
     processes = launches.launch_two(tmp_path / 'run', apart=apart)
     assert [launches.finish(process) for process in processes] == [2, 2]
     for index in range(2):
-        assert f'fer_jax.train: error: the processes differ in {says}' in launches.words(tmp_path / 'run', index)
+        assert f'error: the processes differ in {says}' in launches.words(tmp_path / 'run', index)
     assert not (tmp_path / 'run').exists()
 
 

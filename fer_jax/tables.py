@@ -13,7 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fer_jax import rehearsal
-from fer_jax.config import Table, TableRow, load_config
+from fer_jax.config import Table, TableRow, as_text, load_config
 from fer_jax.data.folds import FOLD_BY, check_folds
 from fer_jax.errors import UserError
 from fer_jax.evaluation.folds import fold_directory
@@ -175,7 +175,7 @@ def jobs_of(row: TableRow, output: Path, rehearse: bool = False) -> list[Job]:
         for by in row.fold_by or ('',):
             name = [Path(row.config).name.replace('.py', '').replace(':', '_')]
             changes = dict(row.overrides) | ({'data.fold_by': by} if by else {})
-            name += [f'{field.rsplit(".", 1)[-1]}={_as_text(value)}' for field, value in changes.items()]
+            name += [f'{field.rsplit(".", 1)[-1]}={as_text(value)}' for field, value in changes.items()]
             workdir = output / '_'.join(name).replace('/', '-') / f'seed{seed}'
             changes |= {'seed': seed} | ({} if by else {'evaluation.splits': splits})
             changes |= rehearsal.changes(base, output) if rehearse else {}
@@ -184,8 +184,4 @@ def jobs_of(row: TableRow, output: Path, rehearse: bool = False) -> list[Job]:
 
 
 def _as_flags(changes: Mapping[str, Any]) -> list[str]:
-    return [f'--config.{name}={_as_text(value)}' for name, value in changes.items()]
-
-
-def _as_text(value: Any) -> str:
-    return ','.join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+    return [f'--config.{name}={as_text(value)}' for name, value in changes.items()]

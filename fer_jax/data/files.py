@@ -119,6 +119,16 @@ def open_members(path: Path) -> Iterator[tuple[Member, ...]]:
     yield (Member(printable(path.name), path.stat().st_size, functools.partial(path.open, 'rb'), path),)
 
 
+def folder_names(path: Path) -> Iterator[str]:
+    """The folders with files in a directory or zip, and empty ones, as the names of members; none in a single file."""
+    if path.is_dir():
+        for folder, _ in _folders(path):
+            yield printable(Path(folder).relative_to(path).as_posix())
+    elif zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:  # not each lists its folders
+            yield from {_name(info).rpartition('/')[0] for info in archive.infolist()} - {''}
+
+
 def fingerprint(path: Path, members: Sequence[Member]) -> tuple[str, int]:
     """SHA-256 (hex) and size in bytes of a file; of a directory, over names and contents of `members`.
 
@@ -198,6 +208,14 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
 
 
 def _walk(root: Path) -> Iterator[Member]:
+    for folder, names in _folders(root):
+        for name in names:
+            path = Path(folder, name)
+            yield _file(path, printable(path.relative_to(root).as_posix()))
+
+
+def _folders(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """Every folder, links followed, and the names of the files in it."""
     seen = {os.path.realpath(root)}
 
     def fail(error: OSError):
@@ -211,9 +229,7 @@ def _walk(root: Path) -> Iterator[Member]:
                 seen.add(real)
                 kept.append(name)
         folders[:] = kept
-        for name in names:
-            path = Path(folder, name)
-            yield _file(path, printable(path.relative_to(root).as_posix()))
+        yield folder, names
 
 
 def _file(path: Path, name: str) -> Member:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import itertools
 import os
 import stat
 import sys
@@ -23,10 +24,11 @@ from fer_jax.errors import UserError
 
 # The characters of Unicode's property Bidi_Control.
 _TURNING = frozenset('\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069')
+_TOGETHER = 64  # files hashed by a thread at a time: handing over a small one costs more than hashing it
 _JUNK = ('thumbs.db', 'ehthumbs.db', 'desktop.ini', '__macosx')
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Member:
     """One file: printable name with '/' between the parts, size in bytes, path on disk (None inside a zip).
 
@@ -142,7 +144,9 @@ def fingerprint(path: Path, members: Sequence[Member]) -> tuple[str, int]:
     with bar, ThreadPoolExecutor() as threads:
         for start in range(0, len(members), 1024):  # all at once could not be interrupted
             block = members[start : start + 1024]
-            for member, content in zip(block, threads.map(_digest, block), strict=True):
+            shares = [block[first : first + _TOGETHER] for first in range(0, len(block), _TOGETHER)]
+            contents = itertools.chain.from_iterable(threads.map(_digests, shares))
+            for member, content in zip(block, contents, strict=True):
                 digest.update(member.name.encode() + b'\0' + content)
             bar.update(len(block))
     return digest.hexdigest(), sum(max(member.size, 0) for member in members)
@@ -160,6 +164,10 @@ def printable(name: str | os.PathLike) -> str:
         return text
     misleads = lambda letter: letter in _TURNING or unicodedata.category(letter) in ('Cc', 'Cs', 'Zl', 'Zp')
     return ''.join(repr(letter)[1:-1] if misleads(letter) else letter for letter in text)
+
+
+def _digests(members: Sequence[Member]) -> list[bytes]:
+    return [_digest(member) for member in members]
 
 
 def _digest(member: Member) -> bytes:
@@ -209,9 +217,9 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
 
 def _walk(root: Path) -> Iterator[Member]:
     for folder, names in _folders(root):
+        above = os.path.relpath(folder, root)
         for name in names:
-            path = Path(folder, name)
-            yield _file(path, printable(path.relative_to(root).as_posix()))
+            yield _file(Path(folder, name), printable(name if above == os.curdir else f'{above}/{name}'))
 
 
 def _folders(root: Path) -> Iterator[tuple[str, list[str]]]:

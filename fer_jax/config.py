@@ -23,7 +23,9 @@ _PARTS = re.compile(r"""\s*'[^']*'\s*(?=,|$)|(?:"[^"]*"|[^,])+""")
 def default_config() -> ConfigDict:
     """Every field there is. A configuration file starts from here and changes what its experiment needs."""
     config = ConfigDict()
-    config.task = 'classify'  # what the run trains; the one kind so far
+    config.task = 'classify'  # what the run trains: classify, or cyclegan, a pair of translators between two emotions
+    config.pair = ('neutral', 'happiness')  # cyclegan: the two classes, each of which is translated into the other
+    config.pairs = ()  # cyclegan: several pairs, as anger=happiness, each a run in WORKDIR/anger_to_happiness
     config.seed = 0  # initial parameters, order of the data, augmentation, dropout
     config.init_from = ''  # first parameters: a run of fer_jax, or a .safetensors or .pth file with torchvision's names
 
@@ -41,12 +43,22 @@ def default_config() -> ConfigDict:
     data.resplit = ()  # training cut anew: .9,.1 or 250 (images per class) for a validation, .8,.1,.1 for a test too
     data.folds = 0  # k-fold cross-validation: how many folds; 0 = the data's own splits
     data.fold = 0  # the fold that is tested
+    data.fold_of = 'all'  # what folds are drawn of: all splits together; or train, as an audit does, and nothing else
     data.fold_by = 'subject'  # what stays together in a fold or cut: image, sequence, subject
     data.fold_validation = True  # the next fold is validation; False: it is trained on too, and nothing is chosen
     data.split_seed = 0  # of cuts, folds and limits
+    # Of the training split only; evaluation images never go and never change.
+    data.exclude = ()  # CSV files of an audit (id, flag) or of its review page (id, decision, new_label)
+    data.extra = ()  # CSV files of further pictures (path, label), such as translations
     data.remove_twins = 'none'  # exact duplicates taken out of training: none, evaluation (leaks only), all
     data.normalize = 'dataset'  # 'dataset': training mean and deviation; 'image': each image's own
     data.crop = 0  # side of the window the network sees, random in training, central after; 0 = all
+
+    noise = data.noise = ConfigDict()  # wrong training labels, put in on purpose; extra['true_label'] keeps the truth
+    noise.rate = 0.0  # share of the labels
+    noise.kind = 'symmetric'  # any other class alike; or confusion, as a classifier confuses them
+    noise.seed = 0
+    noise.confusion = ''  # of that classifier: the scores.json of its run, of which validation's matrix is taken
 
     synthetic = data.synthetic = ConfigDict()  # read when data.name is 'synthetic'
     synthetic.seed = 0  # faces are a pure function of (seed, index)
@@ -55,7 +67,6 @@ def default_config() -> ConfigDict:
     synthetic.num_test = 1000
     synthetic.size = 48
     synthetic.channels = 1
-    synthetic.noise_rate = 0.0  # share of training labels made wrong, symmetric
 
     model = config.model = ConfigDict()
     model.name = 'shallow_cnn'  # one of fer_jax.models.MODELS: wider_cnn, resnet18, vgg19 and others
@@ -64,6 +75,20 @@ def default_config() -> ConfigDict:
     # BatchNorm in training: 1 = statistics of the whole batch, on all devices; G = of each G-th of it, on however many
     # devices: with whole parts on each (G a multiple of the devices) nothing is sent for them.
     model.norm_groups = 1
+
+    cyclegan = config.cyclegan = ConfigDict()  # of a pair's networks and losses, see fer_jax.training.cyclegan
+    cyclegan.blocks = 9  # residual blocks of a generator
+    cyclegan.width = 64  # channels of its first layer; the blocks have four times as many
+    cyclegan.discriminator_width = 64  # channels of a discriminator's first layer; they double up to eight times
+    cyclegan.discriminator_layers = 4  # of them; with 4, a score sees 70x70 pixels
+    cyclegan.cycle = 10.0  # weight of the distance between an image and its translation back
+    cyclegan.identity = 0.5  # weight of what a generator changes in its own target, in parts of `cycle`; 0 = off
+    cyclegan.pool = 50  # past translations shown to the discriminators again; 0 = the newest only
+    cyclegan.samples_every = 0  # steps between sheets of samples; 0 = with every validation
+    cyclegan.samples = 8  # images per direction on a sheet
+    cyclegan.judge = ''  # a classifier's run that scores translations of validation images; '' = no score
+    cyclegan.score_images = 2000  # validation images per class that are translated for the score at most
+    cyclegan.devices = 'all'  # of each of several pairs: all (one pair after the other), one (as many pairs at once)
 
     augment = config.augment = ConfigDict()  # see fer_jax.data.augment.Augmentation
     augment.flip = False  # mirror, probability one half
@@ -79,16 +104,17 @@ def default_config() -> ConfigDict:
     augment.erase_area = 0.2  # its largest share of the area
 
     train = config.train = ConfigDict()
-    train.epochs = 10.0  # length of the run in passes over the training images
+    train.epochs = 10.0  # length of the run in passes over the training images (of a pair, of its larger class)
     train.steps = 0  # length in steps instead; 0 = by epochs
-    train.batch_size = 128  # images per step, over all devices together, which share them evenly
+    # Images per step, over all devices together, which share them evenly; of a pair, of either class.
+    train.batch_size = 128
     train.steps_per_dispatch = 0  # steps compiled into one program; 0 = 1 on a CPU, up to 32 elsewhere
     train.label_smoothing = 0.0  # share of each target spread evenly over the classes
     train.mixup = 0.0  # alpha of mixup's Beta distribution (Zhang et al. 2018); 0 = off
     train.cutmix = 0.0  # alpha of cutmix (Yun et al. 2019); with mixup too, a coin decides per step
     train.class_weights = 'none'  # 'balanced': each class weighs the same in the loss
     train.ema = 0.0  # decay per step of the averaged parameters, which are then the ones evaluated; 0 = off
-    train.early_stopping = 0  # evaluations without a better validation accuracy before the run ends; 0 = off
+    train.early_stopping = 0  # evaluations without a better one (by what chooses) before the run ends; 0 = off
     train.max_bad_steps = 10  # steps in a row with a non-finite loss or gradient before the run stops
 
     optimizer = config.optimizer = ConfigDict()
@@ -109,9 +135,10 @@ def default_config() -> ConfigDict:
     optimizer.clip_value = 0.0  # each gradient value, either way; 0 = off
 
     schedule = config.schedule = ConfigDict()
-    schedule.name = 'cosine'  # constant, step, cosine, cycles (cosine with restarts), plateau
+    schedule.name = 'cosine'  # constant, step, cosine, linear, cycles (cosine with restarts), plateau
     schedule.warmup_epochs = 0.0  # linear from zero
-    schedule.end_factor = 0.0  # cosine, cycles: last rate as a share of the peak
+    schedule.constant_share = 0.5  # linear: share of the run at the peak, before the line down
+    schedule.end_factor = 0.0  # cosine, linear, cycles: last rate as a share of the peak
     schedule.step_start_epochs = 20.0  # step: epochs before the first decay
     schedule.step_every_epochs = 1.0  # step: epochs between decays
     schedule.step_factor = 0.8  # step: rate times this at each
@@ -131,7 +158,7 @@ def default_config() -> ConfigDict:
     checkpoint = config.checkpoint = ConfigDict()
     checkpoint.every_steps = 0  # besides one at every evaluation; 0 = only there
     checkpoint.snapshot_steps = 0  # checkpoints at these multiples are the ones `last` counts; 0 = all
-    checkpoint.keep_last = 3  # of those, how many are kept; the best by validation accuracy is kept too
+    checkpoint.keep_last = 3  # of those, how many are kept; the best on validation is kept too
 
     config.log_every_steps = 50  # a line of metrics.jsonl; evaluations add theirs
     return config

@@ -46,6 +46,8 @@ def main(argv: list[str] | None = None) -> int:
                 f'{word}: this command trains every fold; --folds={word.partition("=")[2]} trains only that one'
             )
     config = load_config(flags.config, changes)
+    if config.task != 'classify':
+        raise UserError(f'{flags.config} trains config.task={config.task}; a cross-validation is of a classifier')
     chosen = _choose(flags.folds, config.data.folds)
     runtime.configure()
     try:
@@ -88,13 +90,13 @@ def crossvalidate(config: ConfigDict, workdir: str, chosen: Sequence[int]) -> No
 
 
 def assignment_of(config: ConfigDict) -> fold_files.Assignment:
-    """Which fold tests each image of the data set that the configuration names.
+    """Which fold tests each image of the data set, or training split, that the configuration names.
 
     Raises:
         UserError: if there cannot be such folds.
     """
     data = config.data
-    dataset = experiment.load_whole(config)
+    dataset = experiment.load_foldable(config)
     whole = pool_splits(dataset)
     part_N = assign_folds(dataset.name, whole, data.folds, data.fold_by, data.split_seed)
     order_N = np.argsort(whole.ids, kind='stable')

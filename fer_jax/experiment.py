@@ -20,7 +20,10 @@ from ml_collections import ConfigDict
 
 from fer_jax.config import default_config, flatten, set_field
 from fer_jax.data import stored
+from fer_jax.data.additions import add_pictures
 from fer_jax.data.augment import Augmentation
+from fer_jax.data.chained import ChainedImages
+from fer_jax.data.corrections import exclude_suspects
 from fer_jax.data.dataset import (
     EMOTIONS,
     Dataset,
@@ -32,6 +35,7 @@ from fer_jax.data.dataset import (
     rename_classes,
 )
 from fer_jax.data.folds import apply_folds, resplit_training
+from fer_jax.data.noise import add_label_noise
 from fer_jax.data.preprocess import Preprocessing, pixel_figures
 from fer_jax.data.stored import StoredImages, fit_images
 from fer_jax.data.synthetic import load_synthetic
@@ -40,32 +44,35 @@ from fer_jax.models import create_model
 
 load_prepared = functools.partial(stored.load_prepared, lazy=True)
 
+_LAZY = (StoredImages, ChainedImages)
 _OF_MODEL = ('dtype', 'dropout', 'norm_groups')
+_MOVED = {'data.synthetic.noise_rate': 'data.noise.rate'}  # fields of older runs
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 
 def load_data(config: ConfigDict) -> Dataset:
     """The data set that `config.data` names, with classes, folds and limits as it says, and images brought to size.
 
-    In this order: classes are dropped, renamed and merged; training is cut anew or folds are drawn; training images
-    that are twins of others go; classes of the training split are limited. Of prepared data only the index is read:
-    its images are read when they are indexed, or by `hold_images`.
+    In this order: classes are dropped, renamed and merged; training is cut anew or folds are drawn of everything. Of
+    the training split alone, labels are then made wrong (`noise`), images left out and relabelled by audits
+    (`exclude`), twins of others removed, classes limited; folds of that split alone are drawn. Last, pictures are
+    added (`extra`). Ids stay what they are throughout. Of prepared data only the index is read: its images are read
+    when they are indexed, or by `hold_images`.
 
     Raises:
         UserError: if it is not there or does not have what the configuration asks for.
     """
     wanted = config.data
-    dataset = load_whole(config)
-    if wanted.folds and wanted.resplit:
-        raise UserError('config.data.folds and config.data.resplit both make splits; set one of them')
-    if wanted.resplit:
-        dataset = resplit_training(dataset, wanted.resplit, wanted.fold_by, wanted.split_seed)
+    dataset = load_foldable(config)
+    of_training = wanted.folds and wanted.fold_of == 'train'
     if wanted.folds:
         dataset = apply_folds(
             dataset, wanted.folds, wanted.fold, wanted.fold_by, wanted.fold_validation, wanted.split_seed
         )
-    dataset = remove_training_twins(dataset, wanted.remove_twins)
-    dataset = limit_classes(dataset, wanted.limit, wanted.split_seed)
+    if not of_training:
+        dataset = _change_training(dataset, wanted)
+    elif wanted.remove_twins != 'none':
+        dataset = remove_training_twins(dataset, 'evaluation')  # of the fold that is tested now
     if wanted.soft_labels:
         dataset = add_soft_targets(dataset, wanted.drop, wanted.rename)
     for name in dict.fromkeys(['train', *dataset.splits]):
@@ -77,7 +84,40 @@ def load_data(config: ConfigDict) -> Dataset:
         how = (wanted.size, wanted.channels)
         return dataclasses.replace(split, images=split.images.fit(*how) if lazy else fit_images(split.images, *how))
 
-    return dataclasses.replace(dataset, splits={name: fit(split) for name, split in dataset.splits.items()})
+    dataset = dataclasses.replace(dataset, splits={name: fit(split) for name, split in dataset.splits.items()})
+    return add_pictures(dataset, wanted.extra)
+
+
+def load_foldable(config: ConfigDict) -> Dataset:
+    """What `config.data.folds` are drawn of: the whole data set or, with `fold_of`, its training split alone.
+
+    That is the one that is trained on without folds: changed labels, audits, twins and limits come before them.
+
+    Raises:
+        UserError: as `load_data`.
+    """
+    wanted = config.data
+    if wanted.fold_of not in ('all', 'train'):
+        raise UserError(f'config.data.fold_of is {wanted.fold_of!r}; it can be all or train')
+    of_training = wanted.fold_of == 'train'
+    if wanted.folds and wanted.resplit and not of_training:
+        raise UserError('config.data.folds and config.data.resplit both make splits; set one of them')
+    dataset = load_whole(config)
+    if wanted.resplit:
+        dataset = resplit_training(dataset, wanted.resplit, wanted.fold_by, wanted.split_seed)
+    if not (wanted.folds and of_training):
+        return dataset
+    dataset = _change_training(dataset, wanted)
+    return dataclasses.replace(dataset, splits={'train': dataset.splits['train']})
+
+
+def _change_training(dataset: Dataset, wanted: ConfigDict) -> Dataset:
+    dataset = add_label_noise(dataset, **wanted.noise.to_dict())
+    dataset = exclude_suspects(dataset, wanted.exclude, wanted.drop, wanted.rename)
+    changes = dataset.manifest.get('changes', {})
+    if wanted.soft_labels and ('noise' in changes or changes.get('exclude', {}).get('relabelled')):
+        raise UserError('config.data.soft_labels trains on votes, which changed labels do not reach; set one of them')
+    return limit_classes(remove_training_twins(dataset, wanted.remove_twins), wanted.limit, wanted.split_seed)
 
 
 def load_whole(config: ConfigDict) -> Dataset:
@@ -101,7 +141,7 @@ def hold_images(dataset: Dataset, *names: str) -> Dataset:
     """The data set with the images of these splits in the host's memory, every one checked against its hash."""
     splits = dict(dataset.splits)
     for name in names:
-        if isinstance(splits[name].images, StoredImages):
+        if isinstance(splits[name].images, _LAZY):
             splits[name] = dataclasses.replace(splits[name], images=splits[name].images.load(f'reading {name}'))
     return dataclasses.replace(dataset, splits=splits)
 
@@ -109,7 +149,7 @@ def hold_images(dataset: Dataset, *names: str) -> Dataset:
 def make_preprocessing(config: ConfigDict, dataset: Dataset) -> Preprocessing:
     """Window and normalisation; the figures are those of the training pixels."""
     images = dataset.splits['train'].images
-    mean, deviation = _stored_figures(images) if isinstance(images, StoredImages) else pixel_figures(images)
+    mean, deviation = _stored_figures(images) if isinstance(images, _LAZY) else pixel_figures(images)
     return Preprocessing(
         size=images.shape[1],
         channels=images.shape[-1],
@@ -120,7 +160,7 @@ def make_preprocessing(config: ConfigDict, dataset: Dataset) -> Preprocessing:
     )
 
 
-def _stored_figures(images: StoredImages) -> tuple[float, float]:
+def _stored_figures(images: StoredImages | ChainedImages) -> tuple[float, float]:
     """`pixel_figures`, kept beside the prepared data: reading every picture of a large set takes minutes."""
     path = os.path.join(images.directory, 'figures.json')
     key = f'{images.content_hash()} {images.shape[1]} {images.shape[3]}'
@@ -222,6 +262,7 @@ class RunDescription:
         preprocessing: as it was trained.
         class_names: K names in the order of the logits.
         manifest_hash: of its data.
+        changes: what was made of its training split; see `fer_jax.data.change_files`.
         align: how `prepare --align` brought its faces to one place (detector, size, …); None: pictures as they were.
         summary: parameters and operations.
     """
@@ -231,6 +272,7 @@ class RunDescription:
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     manifest_hash: str
+    changes: dict[str, Any]
     align: dict[str, Any] | None
     summary: dict[str, float | int]
 
@@ -247,13 +289,14 @@ def read_run(workdir: str) -> RunDescription:
             described = json.load(file)
         config = default_config()
         for name, value in flatten(ConfigDict(described['config'])).items():
-            set_field(config, name, value)
+            set_field(config, _MOVED.get(name, name), value)
         return RunDescription(
             workdir=workdir,
             config=config.lock(),
             preprocessing=Preprocessing(**described['preprocessing']),
             class_names=tuple(described['manifest']['class_names']),
             manifest_hash=described['manifest_hash'],
+            changes=described['manifest'].get('changes', {}),
             align=described['manifest'].get('align'),
             summary=described['model_summary'],
         )

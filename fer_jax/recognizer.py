@@ -65,6 +65,7 @@ class Recognizer:
         min_face: float = Settings.min_face,
         landmarks: str | os.PathLike[str] | None = None,
         saliency: bool = False,
+        most_faces: int = 0,
     ):
         """Loads the members; compiles nothing yet (see `warm_up`).
 
@@ -78,6 +79,7 @@ class Recognizer:
             min_face: side in pixels of the smallest face that is looked for (not with `portraits`).
             landmarks: dlib's predictor, which runs need whose data was aligned with dlib.
             saliency: whether to compute saliency maps (by the members that are of the first one's kind).
+            most_faces: of a picture only so many are read, the surest; 0: all.
 
         Raises:
             UserError: if a run is missing, damaged or not trained, or the runs do not fit together.
@@ -98,7 +100,7 @@ class Recognizer:
         groups = group_members(members, ('class_names',), lambda run: repr(run.align))
         self._detector = _make_detector(groups, portraits, min_face, landmarks)
         self._networks = [_Network(group, tta, saliency and group is groups[0]) for group in groups]
-        self._portraits, self._saliency = portraits, saliency
+        self._portraits, self._saliency, self._most_faces = portraits, saliency, most_faces or None
         self.class_names = members[0].run.class_names
         self.members = tuple(member.name for group in groups for member in group)
         self.threshold = threshold
@@ -138,6 +140,7 @@ class Recognizer:
             found = [
                 [main_face(faces, image.shape[:2])] if faces else [] for image, faces in zip(images, found, strict=True)
             ]
+        found = [faces[: self._most_faces] for faces in found]
         frames = [[] for _ in self._networks]
         for image, faces in zip(images, found, strict=True):
             octaves = Octaves(image) if faces else None

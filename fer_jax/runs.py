@@ -10,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fer_jax.config import default_config, flatten
+from fer_jax.data.change_files import rewritten_file
 from fer_jax.data.dataset import Dataset
 from fer_jax.errors import UserError
 from fer_jax.evaluation import folds as fold_files
@@ -69,6 +70,9 @@ def finished(workdir: Path, config: ConfigDict, wanted_by: str) -> dict[str, Any
             now = Dataset('', (), {}, json.load(file)).manifest_hash
         if now != described['manifest_hash']:
             raise UserError(f'{workdir} was trained on other data than {wanted["data.name"]} now holds; move it away')
+    rewritten = rewritten_file(described.get('manifest', {}).get('changes', {}))
+    if rewritten:
+        raise UserError(f'{workdir} was trained with another {rewritten}, which has changed since; move it away')
     return scores
 
 

@@ -93,7 +93,7 @@ def test_the_threshold_makes_unsure(make_run, astronaut):
     assert Recognizer(workdir, threshold=1)(astronaut)[0].unsure
 
 
-def test_pictures_of_any_shape_alone_and_together(recognizer, astronaut):
+def test_pictures_of_any_shape_alone_and_together(recognizer, make_run, astronaut):
     grey = np.ascontiguousarray(astronaut[:256, 100:400, 1])
     pictures = [astronaut, grey, grey[..., None], np.zeros((30, 40), np.uint8)]
     together = recognizer(pictures)
@@ -104,6 +104,9 @@ def test_pictures_of_any_shape_alone_and_together(recognizer, astronaut):
     stacked = recognizer(np.stack([astronaut, astronaut[:, ::-1]]))
     assert [len(faces) for faces in stacked] == [1, 1]
     assert recognizer([]) == []
+    pair = np.concatenate([astronaut, astronaut[:, ::-1]], 1)
+    surest = Recognizer(make_run(), most_faces=1)(pair)
+    assert len(recognizer(pair)) == 2 and [face.score for face in surest] == [recognizer(pair)[0].score]
     with pytest.raises(ValueError, match='uint8'):
         recognizer(astronaut / 255)
     with pytest.raises(ValueError, match='uint8'):

@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from fer_jax.apps.drawing import draw_faces, draw_saliency
 from fer_jax.apps.film import Film, FilmWriter, UnreadableFilm, open_film
+from fer_jax.apps.following import follow
 from fer_jax.apps.inputs import Input
-from fer_jax.apps.recognized import RecognizedFace, read_emotion
+from fer_jax.apps.recognized import RecognizedFace
 from fer_jax.apps.records import Journal, face_record, write_timeline
 from fer_jax.apps.tracking import Tracker
 from fer_jax.data.pixels import count_frames, decode_picture
@@ -160,7 +161,7 @@ def _look(
             found = iter(recognize(looked) if looked else ())
             for index, time, image in chunk:
                 if index % options.every == 0:
-                    faces, records = _follow(tracker, time, next(found), options.threshold)
+                    faces, records = follow(tracker, time, next(found), options.threshold)
                     looks.append({'kind': 'frame', 'source': name, 'frame': index, 'time': round(time, 4)})
                     looks[-1]['faces'] = records
                     shown = faces, [f'{record["person"]}:' for record in records]
@@ -185,27 +186,6 @@ def _chunks(frames: Iterator[tuple[int, float, np.ndarray]], every: int) -> Iter
         pixels += frame[2].shape[0] * frame[2].shape[1]
     if chunk:
         yield chunk
-
-
-def _follow(
-    tracker: Tracker, time: float, faces: Sequence[RecognizedFace], threshold: float
-) -> tuple[list[RecognizedFace], list[dict[str, Any]]]:
-    """The faces with smoothed probabilities and what these say, and their records."""
-    if not faces:
-        tracker.update(time, np.zeros((0, 4)), np.zeros((0, 1)))
-        return [], []
-    names = tuple(faces[0].probabilities)
-    alone = np.array([list(face.probabilities.values()) for face in faces])
-    people, smoothed = tracker.update(time, np.stack([face.box for face in faces]), alone)
-    followed, records = [], []
-    for face, person, shares in zip(faces, people, smoothed, strict=True):
-        steady = dataclasses.replace(face, **vars(read_emotion(shares, names, threshold)))
-        record = face_record(steady)
-        record = {'person': int(person), **record, 'probabilities': face_record(face)['probabilities']}
-        record['smoothed'] = face_record(steady)['probabilities']
-        followed.append(steady)
-        records.append(record)
-    return followed, records
 
 
 def _people(looks: Sequence[Mapping[str, Any]]) -> dict[int, collections.Counter]:

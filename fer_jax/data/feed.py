@@ -26,6 +26,9 @@ from fer_jax.errors import UserError
 
 FEEDS = ('auto', 'resident', 'sharded', 'streaming')  # each takes less memory than the one before it
 _SHARE = 3  # a set is resident if it takes at most one part in so many of the memory
+# Bytes/s. Of pixels that one core decodes: JPEGs of 224 px, two busy cores (benchmarks/feed.py). That a host's port
+# takes in: three quarters of 400 Gb/s, which is assumed and not measured (docs/scaling.md).
+_DECODED, _EXCHANGED = 57e6, 37.5e9
 
 
 class Feed(Protocol):
@@ -133,19 +136,30 @@ def batch_indices(seed: int, step: int, steps: int, num_examples: int, batch_siz
 
 
 def choose_feed(
-    wanted: str, num_bytes: int, device: jax.Device, num_devices: int = 1, on_host: int = 1, processes: int = 1
+    wanted: str,
+    num_bytes: int,
+    device: jax.Device,
+    num_devices: int = 1,
+    on_host: int = 1,
+    processes: int = 1,
+    hosts: int = 1,
+    cores: int = 1,
 ) -> tuple[str, str]:
     """Decides how a training split of that many bytes (as uint8, at its final size) is fed.
 
     `auto` takes `resident` where the split is at most a third of the device's memory (what its allocator may use,
     `memory_stats()['bytes_limit']`) and at most a third of what the host has free: all of it is decoded there
     first, by every process, and where the device is the host's own processor there may be two copies. Else `sharded`
-    where the same holds for the part that each device has of it, and those of this host together. Else `streaming`.
+    where the same holds for the part that each device has of it, and those of this host together. Else `streaming`,
+    and also where the hosts' cores together decode a batch sooner than it goes past every host's port, as it does when
+    rows are exchanged.
 
     Args:
         num_devices: all that the split is cut over.
         on_host: how many of them are on this host.
         processes: of the run on this host.
+        hosts: of the run.
+        cores: that this host has for it.
 
     Returns:
         `resident`, `sharded` or `streaming`, and the sizes that speak for it, in words.
@@ -166,7 +180,9 @@ def choose_feed(
     elif _fits(memory, device.platform, num_bytes, num_bytes * (processes if limit else on_host)):
         chosen = 'resident'
     else:
-        chosen = 'sharded' if _fits(memory, device.platform, part, part * on_host) else 'streaming'
+        decoded_sooner = hosts > 1 and hosts * cores * _DECODED > _EXCHANGED
+        fits = _fits(memory, device.platform, part, part * on_host)
+        chosen = 'sharded' if fits and not decoded_sooner else 'streaming'
     sizes = ' and '.join(f'{_words(size)} of {name}' for name, size in memory.items())
     return chosen, f'{_words(num_bytes)} of images, {sizes} memory'
 

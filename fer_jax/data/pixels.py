@@ -12,7 +12,7 @@ from PIL import Image
 
 MAX_PIXELS = 100_000_000
 
-_FORMATS = ('JPEG', 'PNG', 'BMP', 'PPM', 'TIFF', 'WEBP', 'GIF')
+FORMATS = ('JPEG', 'PNG', 'BMP', 'PPM', 'TIFF', 'WEBP', 'GIF')
 _ORIENTATION = 0x0112  # the tag of EXIF, and how to undo its values
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -26,6 +26,14 @@ _TURNS = {
 _PNG = b'\x89PNG\r\n\x1a\n'
 _PNG_COLOURS = {1: 0, 3: 2}
 _PIXELS = {f'{value:0{width}d}': value for value in range(256) for width in (1, 2, 3)}
+
+
+class NotAPicture(ValueError):
+    """Bytes of none of the formats that are read."""
+
+
+class TooManyPixels(ValueError):
+    """A picture larger than is wanted."""
 
 
 def parse_pixels(text: str, height: int, width: int) -> np.ndarray:
@@ -44,26 +52,28 @@ def parse_pixels(text: str, height: int, width: int) -> np.ndarray:
     return np.frombuffer(values, np.uint8).reshape(height, width, 1)
 
 
-def decode_picture(data: bytes) -> np.ndarray:
+def decode_picture(data: bytes, most_pixels: int = MAX_PIXELS) -> np.ndarray:
     """A picture file to uint8 [H, W, C]: upright (EXIF), C is 1 where red, green and blue are equal everywhere, else 3.
 
     The format is told by content: JPEG, PNG, BMP, PPM, TIFF, WebP or GIF; of several frames the first. Transparent
     pixels lie on white, as in a browser; 16 bits become 8 by rounding; colour profiles are not applied. More than
-    MAX_PIXELS in the header is refused before anything is decoded. Not for threads: it silences Pillow's warnings.
+    `most_pixels` in the header is refused before anything is decoded. Not for threads: it silences Pillow's warnings.
 
     Raises:
-        ValueError: on damaged, truncated or oversized pictures, and on other formats and colour modes.
+        NotAPicture: on other formats.
+        TooManyPixels: on oversized pictures.
+        ValueError: on damaged and truncated pictures, and on other colour modes; the two above are ValueErrors too.
     """
-    return decode_unchanged(data)[0]
+    return decode_unchanged(data, most_pixels)[0]
 
 
-def decode_unchanged(data: bytes) -> tuple[np.ndarray, bool]:
+def decode_unchanged(data: bytes, most_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, bool]:
     """As `decode_picture`, and whether the bytes are a JPEG from which `decode_stored` gives just these pixels."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-                if picture.width * picture.height > MAX_PIXELS:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+                if picture.width * picture.height > most_pixels:
                     raise Image.DecompressionBombError
                 plain = picture.format in ('JPEG', 'MPO') and picture.mode in ('L', 'RGB')
                 picture.load()  # before EXIF is asked for: in PNG it can stand behind the pixels
@@ -72,9 +82,9 @@ def decode_unchanged(data: bytes) -> tuple[np.ndarray, bool]:
                     picture = picture.transpose(turn)
                 return _eight_bits(picture), plain and turn is None
     except Image.UnidentifiedImageError:
-        raise ValueError('not a picture (JPEG, PNG, BMP, PPM, TIFF, WebP, GIF)') from None
+        raise NotAPicture('not a picture (JPEG, PNG, BMP, PPM, TIFF, WebP, GIF)') from None
     except Image.DecompressionBombError:
-        raise ValueError(f'more than {MAX_PIXELS:,} pixels') from None
+        raise TooManyPixels(f'more than {most_pixels:,} pixels') from None
     except Exception as error:  # Pillow lets SyntaxError, struct.error, OSError and more through on damaged files
         raise ValueError(f'undecodable picture: {str(error) or type(error).__name__}') from None
 

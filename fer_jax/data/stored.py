@@ -25,6 +25,7 @@ from fer_jax.data.files import printable
 from fer_jax.data.pixels import decode_stored
 from fer_jax.data.prepared import index_path, read_manifest
 from fer_jax.data.record_files import RecordFiles
+from fer_jax.data.workers import usable_cores
 from fer_jax.errors import UserError
 
 _TOGETHER = 1024  # pictures read at a time where all are read
@@ -177,7 +178,7 @@ class StoredImages:
 
         try:
             records = self.records.read(rows)
-            threads = _cores()
+            threads = usable_cores()
             share = max(_PER_THREAD, -(-len(rows) // threads))
             spans = [range(start, min(start + share, len(rows))) for start in range(0, len(rows), share)]
             list(_pool(os.getpid()).map(decode, spans) if len(spans) > 1 else map(decode, spans))
@@ -252,11 +253,7 @@ def _decode_smaller(data: bytes, side: int) -> np.ndarray:
 def _pool(process: int) -> concurrent.futures.ThreadPoolExecutor:
     """Of this process: threads do not survive a fork."""
     del process
-    return concurrent.futures.ThreadPoolExecutor(_cores(), 'decode')
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    return concurrent.futures.ThreadPoolExecutor(usable_cores(), 'decode')
 
 
 def _check_channels(channels: int) -> None:

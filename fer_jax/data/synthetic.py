@@ -25,7 +25,6 @@ __all__ = (
     'FaceParameters',
     'Truth',
     'draw',
-    'inject_label_noise',
     'load_synthetic',
     'render',
     'sample_parameters',
@@ -135,42 +134,6 @@ def with_emotion(
     return parameters.replace(units=truth.units), truth
 
 
-def inject_label_noise(
-    labels_N: np.ndarray, num_classes: int, rate: float, seed: int, confusion: np.ndarray | None = None
-) -> np.ndarray:
-    """Labels of which exactly round(rate * N) are wrong; the caller keeps the true ones.
-
-    Args:
-        confusion: [K, K], rows are the true classes. A label is picked in proportion to its row's share off the
-            diagonal, and changes to another class in proportion to that row. None: any label, any other class.
-
-    Raises:
-        UserError: if the confusion matrix does not fit, or too few labels can be confused.
-    """
-    labels = np.asarray(labels_N, np.int32)
-    table = np.ones((num_classes, num_classes)) if confusion is None else np.array(confusion, np.float64)
-    if table.shape != (num_classes, num_classes) or (table < 0).any() or not 0 <= rate <= 1:
-        raise UserError(f'label noise needs a rate in 0..1 and a {num_classes}x{num_classes} table, none below 0')
-    total = table.sum(1)
-    np.fill_diagonal(table, 0)
-    wrong = table.sum(1)
-    share = (wrong / np.maximum(total, 1e-12))[labels]
-    count = round(rate * len(labels))
-    if count > (share > 0).sum():
-        raise UserError(f'{count} labels should be wrong, but only {(share > 0).sum()} are of a class that is confused')
-    noisy = labels.copy()
-    if count == 0:
-        return noisy
-    rng = np.random.default_rng(seed)
-    picked = rng.choice(len(labels), count, replace=False, p=share / share.sum())
-    cumulative = np.cumsum(table / np.maximum(wrong, 1e-12)[:, None], axis=1)[labels[picked]]
-    # The last class with any share takes what rounding leaves over.
-    last = num_classes - 1 - np.argmax(table[:, ::-1] > 0, axis=1)
-    drawn = (rng.random((count, 1)) >= cumulative).sum(1)
-    noisy[picked] = np.minimum(drawn, last[labels[picked]])
-    return noisy
-
-
 def _load_split(
     name: str, count: int, seed: int, size: int, channels: int, classes: Sequence[str], sampling: dict[str, float]
 ) -> Split:
@@ -215,13 +178,11 @@ def load_synthetic(
     min_intensity: float = 0.15,
     max_intensity: float = 1.0,
     blend_rate: float = 0.15,
-    noise_rate: float = 0.0,
-    noise_confusion: Sequence[Sequence[float]] | None = None,
 ) -> Dataset:
-    """Draws a data set; no subject is in two splits, and label noise is in the training split only.
+    """Draws a data set; no subject is in two splits.
 
     Each split's `extra` holds `subject`, `intensity`, `blend_emotion` (class index, -1 for none), `blend_weight`,
-    `units` [N, U] and `true_label` (before noise).
+    `units` [N, U] and `true_label`, which label noise leaves as it is.
 
     Raises:
         UserError: if an argument is out of its range or a class is unknown.
@@ -240,14 +201,11 @@ def load_synthetic(
         name: _load_split(name, count, seed, size, channels, names, sampling)
         for name, count in (('train', num_train), ('validation', num_validation), ('test', num_test))
     }
-    confusion = None if noise_confusion is None else np.asarray(noise_confusion)
-    train = splits['train']
-    train.labels[:] = inject_label_noise(train.labels, len(names), noise_rate, seed, confusion)
     manifest = {
         'dataset': 'synthetic',
         'source': 'drawn by fer_jax.data.synthetic',
         'class_names': list(names),
-        'arguments': arguments | {'noise_confusion': None if confusion is None else confusion.tolist()},
+        'arguments': arguments,
         'counts': {name: class_counts(split.labels, names) for name, split in splits.items()},
         'sha256': _checksum(splits),
     }

@@ -116,6 +116,17 @@ def test_every_process_of_a_host_decodes_the_whole_for_its_devices(monkeypatch):
     assert [choose(size) for size in (1000, 1001)] == ['resident', 'sharded']
 
 
+@pytest.mark.parametrize(
+    ('hosts', 'cores', 'expected'),
+    [(1, 256, 'sharded'), (4, 128, 'sharded'), (8, 128, 'streaming'), (64, 16, 'streaming')],
+)
+def test_rows_are_not_exchanged_by_hosts_whose_cores_decode_them_sooner(monkeypatch, hosts, cores, expected):
+    monkeypatch.setattr(feed, 'free_memory', lambda: 90000)
+    devices = {'num_devices': 8 * hosts, 'on_host': 8, 'hosts': hosts, 'cores': cores}
+    assert choose_feed('auto', 1001, Device(3000), **devices)[0] == expected
+    assert choose_feed('auto', 1000, Device(3000), **devices)[0] == 'resident'
+
+
 def test_the_choice_names_the_sizes(monkeypatch):
     monkeypatch.setattr(feed, 'free_memory', lambda: 3 * 1024**3)
     words = choose_feed('auto', 66_145_536, Device(1.5 * 1024**4))[1]

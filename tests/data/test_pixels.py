@@ -10,6 +10,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from fer_jax.data.pixels import (
+    NotAPicture,
+    TooManyPixels,
     count_frames,
     decode_picture,
     decode_png,
@@ -197,6 +199,16 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(bomb, size):
     with pytest.raises(ValueError, match='more than 100,000,000 pixels'):
         decode_picture(bomb(*size))
     assert time.perf_counter() - start < 1
+
+
+def test_pixels_can_be_limited_further(grey):
+    data = encode_png(grey[..., None])
+    pixels = grey.shape[0] * grey.shape[1]
+    np.testing.assert_array_equal(decode_picture(data, pixels)[..., 0], grey)
+    with pytest.raises(TooManyPixels, match=f'more than {pixels - 1:,} pixels'):
+        decode_picture(data, pixels - 1)
+    with pytest.raises(NotAPicture):
+        decode_picture(b'<svg/>', 1)
 
 
 def test_other_things_are_no_pictures():

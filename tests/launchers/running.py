@@ -27,7 +27,9 @@ SMALL = [
 
 def environment(**more):
     """One device per process; programs are compiled once for all that a test starts."""
-    variables = {name: value for name, value in os.environ.items() if not name.startswith(('SLURM_', 'OMPI_'))}
+    # TF_CPP_MIN_LOG_LEVEL is jax's, of the process that tests: a user's shell has none.
+    of_others = ('SLURM_', 'OMPI_', 'TF_CPP_MIN_LOG_LEVEL')
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(of_others)}
     return variables | {'FER_JAX_VENV': sys.prefix, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''} | more
 
 

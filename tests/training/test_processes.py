@@ -75,6 +75,36 @@ def test_a_signal_to_one_of_two_stops_both_at_one_step_and_the_run_goes_on_to_th
     assert log(workdir) == log(whole)
 
 
+@pytest.mark.parametrize('num', [1, 2])
+def test_a_signal_during_the_last_step_stops_all_at_the_end(whole, tmp_path, num):
+    workdir = tmp_path / 'run'
+    struck = launch_toy(workdir, num=num, devices=4 // num, strike=(39, signal.SIGTERM))
+    assert finish_all(struck) == [143] * num
+    assert [said(r'stopped at step (\d+)', words(workdir, index)) for index in range(num)] == [['40']] * num
+    assert finish_all(launch_toy(workdir, num=num, devices=4 // num)) == [0] * num
+    assert steps(workdir) == steps(whole)
+    if num == 2:
+        assert ends(workdir) == ends(whole)
+
+
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGSTOP])
+def test_the_other_of_two_ends_when_one_is_killed_or_hangs_and_the_end_is_the_same(whole, tmp_path, number):
+    workdir = tmp_path / 'run'
+    processes = launch_toy(workdir, num=2, devices=2, pause=0.05, strike=(25, number))
+    ended = {}
+    while len(ended) < (2 if number == signal.SIGKILL else 1):
+        ended |= {p.name: time.monotonic() for p in processes if not p.is_alive() and p.name not in ended}
+        time.sleep(0.01)
+    processes[1].kill()
+    assert finish_all(processes) == [75, -signal.SIGKILL]
+    assert 'a peer was lost at step 2' in words(workdir, 0)
+    if number == signal.SIGKILL:
+        assert ended[processes[0].name] - ended[processes[1].name] < 5
+    assert finish_all(launch_toy(workdir, num=2, devices=2)) == [0, 0]
+    assert ends(workdir) == ends(whole)
+    assert log(workdir) == log(whole)
+
+
 def test_a_damaged_checkpoint_is_named_once_and_both_use_the_one_before(whole, tmp_path):
     workdir = shutil.copytree(whole, tmp_path / 'run')
     damage_file(workdir / 'checkpoints' / '40', random.Random(1))

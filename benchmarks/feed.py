@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pairs import cells, in_turn
 from PIL import Image
 
 _CORES = len(os.sched_getaffinity(0))
@@ -139,9 +140,9 @@ def _compare_rates(directory: Path, files: Sequence[str], size: int, flags: argp
     if difference.mean() > 1.5:
         raise SystemExit(f'the two give other pixels: {difference.mean():.2f} grey levels on average')
     with _our_batches(split, flags.batch_size) as ours, _their_batches(theirs, flags.batch_size) as other:
-        pairs = _in_turn(lambda: _rate(ours, flags), lambda: _rate(other, flags), flags.pairs)
+        pairs = in_turn(lambda: _rate(ours, flags), lambda: _rate(other, flags), flags.pairs)
     same = 'nothing' if not difference.any() else f'{difference.mean():.2f} on average'
-    return f'{same} | {_medians(pairs)}'
+    return f'{same} | {cells(pairs)}'
 
 
 @contextlib.contextmanager
@@ -186,22 +187,6 @@ def _rate(take: Callable[[], None], flags: argparse.Namespace) -> float:
     return flags.batches * flags.batch_size / (time.perf_counter() - start)
 
 
-def _in_turn(ours: Callable[[], float], theirs: Callable[[], float], pairs: int) -> list[tuple[float, float]]:
-    """Who goes first alternates."""
-    found = []
-    for pair in range(pairs):
-        first, second = (ours, theirs) if pair % 2 == 0 else (theirs, ours)
-        one, two = first(), second()
-        found.append((one, two) if pair % 2 == 0 else (two, one))
-    return found
-
-
-def _medians(pairs: Sequence[tuple[float, float]]) -> str:
-    ours, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
-    ratios = sorted(one / two for one, two in pairs)
-    return f'{ours:,.0f} | {theirs:,.0f} | {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})'
-
-
 def _compare_steps(directory: Path, flags: argparse.Namespace) -> str:
     """Training steps fed by either feed, and the share of the streaming ones' time that the device had no data."""
     from fer_jax.data.stored import load_prepared
@@ -210,7 +195,7 @@ def _compare_steps(directory: Path, flags: argparse.Namespace) -> str:
     waits = []
     with contextlib.ExitStack() as stack:
         runs = [_make_run(name, split, flags, stack) for name in ('streaming', 'resident')]
-        pairs = _in_turn(lambda: _step_rate(runs[0], flags, waits), lambda: _step_rate(runs[1], flags, []), flags.pairs)
+        pairs = in_turn(lambda: _step_rate(runs[0], flags, waits), lambda: _step_rate(runs[1], flags, []), flags.pairs)
     streaming, resident = (statistics.median(side) for side in zip(*pairs, strict=True))
     ratio = statistics.median(one / two for one, two in pairs)
     name = (

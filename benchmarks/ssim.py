@@ -13,13 +13,13 @@ import argparse
 import datetime
 import os
 import platform
-import statistics
 import time
 from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 import skimage
+from pairs import cells, in_turn
 from skimage.metrics import structural_similarity
 
 from fer_jax.data.dataset import EMOTIONS
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ('faces', 64, 'how many different faces are drawn'),
         ('images', 1024, 'pairs of images that fer_jax compares at a time'),
         ('theirs', 64, 'pairs of images that scikit-image compares at a time'),
-        ('batch-size', 16, 'of fer_jax'),
+        ('values', 2**18, 'pixels times channels in a batch of fer_jax'),
         ('pairs', 5, 'how often both run'),
     ):
         parser.add_argument(f'--{flag}', type=int, default=default, help=text)
@@ -85,10 +85,11 @@ def _draw(size: int, channels: int, flags: argparse.Namespace) -> tuple[np.ndarr
 
 def _compare(images: tuple[np.ndarray, np.ndarray], window: Window, options: dict, flags: argparse.Namespace) -> str:
     ids = np.array([f'{index:06d}' for index in range(flags.images)])
+    batch_size = max(1, flags.values // images[0][0].size)
     score = lambda first, second: ssim(first, second, window=window)
 
     def ours() -> list[float]:
-        return list(score_images(score, ids, *images, batch_size=flags.batch_size).values())
+        return list(score_images(score, ids, *images, batch_size=batch_size).values())
 
     def theirs() -> list[float]:
         return [
@@ -99,15 +100,8 @@ def _compare(images: tuple[np.ndarray, np.ndarray], window: Window, options: dic
     difference = np.abs(np.array(ours()[: flags.theirs]) - theirs()).max()
     if difference > 1e-5:
         raise SystemExit(f'the two give other answers: up to {difference:.1e} apart')
-    rates = []
-    for pair in range(flags.pairs):
-        turns = [(ours, flags.images), (theirs, flags.theirs)]
-        taken = [_rate(*turn) for turn in (turns if pair % 2 == 0 else turns[::-1])]  # who goes first alternates
-        rates.append(taken if pair % 2 == 0 else taken[::-1])
-    medians = [statistics.median(side) for side in zip(*rates, strict=True)]
-    ratios = sorted(one / two for one, two in rates)
-    spread = f'{statistics.median(ratios):.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f})'
-    return f'{difference:.1e} | {medians[0]:,.0f} | {medians[1]:,.0f} | {spread}'
+    pairs = in_turn(lambda: _rate(ours, flags.images), lambda: _rate(theirs, flags.theirs), flags.pairs)
+    return f'{difference:.1e} | {cells(pairs)}'
 
 
 def _rate(run: Callable[[], list[float]], count: int) -> float:

@@ -10,9 +10,9 @@ from ml_collections import ConfigDict
 from fer_jax import clusters, distributed, experiment
 from fer_jax.config import flatten
 from fer_jax.data.change_files import changed_file
-from fer_jax.data.dataset import SPLITS, Dataset
-from fer_jax.data.preprocess import VIEWS
+from fer_jax.data.dataset import Dataset
 from fer_jax.errors import UserError
+from fer_jax.tasks import TASKS
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.optimizer import OptimizerOptions, peak_rate
 
@@ -20,7 +20,9 @@ from fer_jax.training.optimizer import OptimizerOptions, peak_rate
 _RANGES = (
     (
         'train.batch_size train.max_bad_steps evaluation.batch_size evaluation.last checkpoint.keep_last '
-        'model.norm_groups log_every_steps augment.crop_aspect schedule.plateau_patience data.synthetic.num_train',
+        'model.norm_groups log_every_steps augment.crop_aspect schedule.plateau_patience data.synthetic.num_train '
+        'cyclegan.width cyclegan.discriminator_width cyclegan.discriminator_layers cyclegan.samples '
+        'cyclegan.score_images',
         lambda value: value >= 1,
         'at least 1',
     ),
@@ -29,7 +31,8 @@ _RANGES = (
         'train.early_stopping optimizer.learning_rate optimizer.base_batch_size optimizer.weight_decay '
         'optimizer.clip_norm optimizer.clip_value schedule.warmup_epochs schedule.step_start_epochs '
         'schedule.restart_factor evaluation.every_steps checkpoint.every_steps checkpoint.snapshot_steps '
-        'augment.rotate augment.shift augment.shear augment.brightness augment.contrast',
+        'augment.rotate augment.shift augment.shear augment.brightness augment.contrast cyclegan.blocks cyclegan.cycle '
+        'cyclegan.identity cyclegan.pool cyclegan.samples_every',
         lambda value: value >= 0,
         'at least 0',
     ),
@@ -40,7 +43,11 @@ _RANGES = (
     ),
     ('schedule.plateau_factor', lambda value: 0 < value < 1, 'a number between 0 and 1'),
     ('seed data.synthetic.seed', lambda value: 0 <= value < 2**32, 'a whole number from 0 to 2**32 - 1'),
-    ('augment.erase schedule.end_factor', lambda value: 0 <= value <= 1, 'a number from 0 to 1'),
+    (
+        'augment.erase schedule.end_factor schedule.constant_share',
+        lambda value: 0 <= value <= 1,
+        'a number from 0 to 1',
+    ),
     ('augment.crop_scale augment.erase_area', lambda value: 0 < value <= 1, 'a number above 0 and up to 1'),
     ('model.dropout', lambda value: value == -1 or 0 <= value < 1, '-1 or a number from 0 to less than 1'),
 )
@@ -50,33 +57,16 @@ _FREE = ('evaluation.splits', 'evaluation.tta', 'evaluation.last', 'data.feed')
 
 
 def check_config(config: ConfigDict) -> None:
-    """Refuses what can be known to be wrong before any data is read."""
-    if config.task != 'classify':
-        raise UserError(f'config.task is {config.task!r}; it can be classify')
-    if not config.evaluation.splits:
-        raise UserError('config.evaluation.splits is empty; it can hold validation and test')
-    for name in config.evaluation.splits:
-        if name not in SPLITS[1:]:
-            raise UserError(f'config.evaluation.splits names {name!r}; it can hold validation and test')
-    if config.evaluation.tta not in VIEWS:
-        raise UserError(f'config.evaluation.tta is {config.evaluation.tta!r}; it can be {", ".join(VIEWS)}')
+    """Refuses what can be known to be wrong of any task before any data is read."""
+    if config.task not in TASKS:
+        raise UserError(f'config.task is {config.task!r}; it can be {", ".join(TASKS)}')
     fields = flatten(config)
     for names, fits, words in _RANGES:
         for name in names.split():
             if not fits(fields[name]):
                 raise UserError(f'config.{name} is {fields[name]}; {words} is wanted')
-    batch, groups = config.train.batch_size, config.model.norm_groups
-    if batch % groups or batch == groups > 1:
-        raise UserError(
-            f'config.model.norm_groups={groups} does not cut config.train.batch_size={batch} into equal parts of two '
-            'images or more'
-        )
-    peak_rate(OptimizerOptions(**config.optimizer), batch)
-    if config.evaluation.last > config.checkpoint.keep_last:
-        raise UserError(
-            f'config.evaluation.last={config.evaluation.last} members are wanted, but '
-            f'config.checkpoint.keep_last={config.checkpoint.keep_last} are kept; raise the latter'
-        )
+    peak_rate(OptimizerOptions(**config.optimizer), config.train.batch_size)
+    TASKS[config.task].check_config(config)
 
 
 def refuse_other_configs(config: ConfigDict, workdir: str) -> None:
@@ -132,22 +122,3 @@ def refuse_other_data(dataset: Dataset, workdir: str) -> None:
         raise UserError(
             f'{workdir} was trained on other training images: {changed} has changed since; choose another --workdir'
         )
-
-
-def check_splits(config: ConfigDict, dataset: Dataset) -> None:
-    """Refuses a configuration that reads a split which the data does not have."""
-    there = ', '.join(dataset.splits)
-    for name in config.evaluation.splits:
-        if name not in dataset.splits:
-            raise UserError(
-                f'config.evaluation.splits names {name}, and {dataset.name} has {there}; set it to one of these, '
-                'or make the split with config.data.folds'
-            )
-    if 'validation' in dataset.splits:
-        return
-    for field, chosen in (
-        ('train.early_stopping', config.train.early_stopping > 0),
-        ('schedule.name=plateau', config.schedule.name == 'plateau'),
-    ):
-        if chosen:
-            raise UserError(f'config.{field} goes by the validation loss, and {dataset.name} has no validation split')

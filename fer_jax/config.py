@@ -19,7 +19,9 @@ from fer_jax.errors import UserError
 def default_config() -> ConfigDict:
     """Every field there is. A configuration file starts from here and changes what its experiment needs."""
     config = ConfigDict()
-    config.task = 'classify'  # what the run trains; the one kind so far
+    config.task = 'classify'  # what the run trains: classify, or cyclegan, a pair of translators between two emotions
+    config.pair = ('neutral', 'happiness')  # cyclegan: the two classes, each of which is translated into the other
+    config.pairs = ()  # cyclegan: several pairs, as anger=happiness, each a run in WORKDIR/anger_to_happiness
     config.seed = 0  # initial parameters, order of the data, augmentation, dropout
     config.init_from = ''  # first parameters: a run of fer_jax, or a .safetensors or .pth file with torchvision's names
 
@@ -70,6 +72,20 @@ def default_config() -> ConfigDict:
     # devices: with whole parts on each (G a multiple of the devices) nothing is sent for them.
     model.norm_groups = 1
 
+    cyclegan = config.cyclegan = ConfigDict()  # of a pair's networks and losses, see fer_jax.training.cyclegan
+    cyclegan.blocks = 9  # residual blocks of a generator
+    cyclegan.width = 64  # channels of its first layer; the blocks have four times as many
+    cyclegan.discriminator_width = 64  # channels of a discriminator's first layer; they double up to eight times
+    cyclegan.discriminator_layers = 4  # of them; with 4, a score sees 70x70 pixels
+    cyclegan.cycle = 10.0  # weight of the distance between an image and its translation back
+    cyclegan.identity = 0.5  # weight of what a generator changes in its own target, in parts of `cycle`; 0 = off
+    cyclegan.pool = 50  # past translations shown to the discriminators again; 0 = the newest only
+    cyclegan.samples_every = 0  # steps between sheets of samples; 0 = with every validation
+    cyclegan.samples = 8  # images per direction on a sheet
+    cyclegan.judge = ''  # a classifier's run that scores translations of validation images; '' = no score
+    cyclegan.score_images = 2000  # validation images per class that are translated for the score at most
+    cyclegan.devices = 'all'  # of each of several pairs: all (one pair after the other), one (as many pairs at once)
+
     augment = config.augment = ConfigDict()  # see fer_jax.data.augment.Augmentation
     augment.flip = False  # mirror, probability one half
     augment.rotate = 0.0  # degrees, either way
@@ -84,16 +100,17 @@ def default_config() -> ConfigDict:
     augment.erase_area = 0.2  # its largest share of the area
 
     train = config.train = ConfigDict()
-    train.epochs = 10.0  # length of the run in passes over the training images
+    train.epochs = 10.0  # length of the run in passes over the training images (of a pair, of its larger class)
     train.steps = 0  # length in steps instead; 0 = by epochs
-    train.batch_size = 128  # images per step, over all devices together, which share them evenly
+    # Images per step, over all devices together, which share them evenly; of a pair, of either class.
+    train.batch_size = 128
     train.steps_per_dispatch = 0  # steps compiled into one program; 0 = 1 on a CPU, up to 32 elsewhere
     train.label_smoothing = 0.0  # share of each target spread evenly over the classes
     train.mixup = 0.0  # alpha of mixup's Beta distribution (Zhang et al. 2018); 0 = off
     train.cutmix = 0.0  # alpha of cutmix (Yun et al. 2019); with mixup too, a coin decides per step
     train.class_weights = 'none'  # 'balanced': each class weighs the same in the loss
     train.ema = 0.0  # decay per step of the averaged parameters, which are then the ones evaluated; 0 = off
-    train.early_stopping = 0  # evaluations without a better validation accuracy before the run ends; 0 = off
+    train.early_stopping = 0  # evaluations without a better one (by what chooses) before the run ends; 0 = off
     train.max_bad_steps = 10  # steps in a row with a non-finite loss or gradient before the run stops
 
     optimizer = config.optimizer = ConfigDict()
@@ -114,9 +131,10 @@ def default_config() -> ConfigDict:
     optimizer.clip_value = 0.0  # each gradient value, either way; 0 = off
 
     schedule = config.schedule = ConfigDict()
-    schedule.name = 'cosine'  # constant, step, cosine, cycles (cosine with restarts), plateau
+    schedule.name = 'cosine'  # constant, step, cosine, linear, cycles (cosine with restarts), plateau
     schedule.warmup_epochs = 0.0  # linear from zero
-    schedule.end_factor = 0.0  # cosine, cycles: last rate as a share of the peak
+    schedule.constant_share = 0.5  # linear: share of the run at the peak, before the line down
+    schedule.end_factor = 0.0  # cosine, linear, cycles: last rate as a share of the peak
     schedule.step_start_epochs = 20.0  # step: epochs before the first decay
     schedule.step_every_epochs = 1.0  # step: epochs between decays
     schedule.step_factor = 0.8  # step: rate times this at each
@@ -136,7 +154,7 @@ def default_config() -> ConfigDict:
     checkpoint = config.checkpoint = ConfigDict()
     checkpoint.every_steps = 0  # besides one at every evaluation; 0 = only there
     checkpoint.snapshot_steps = 0  # checkpoints at these multiples are the ones `last` counts; 0 = all
-    checkpoint.keep_last = 3  # of those, how many are kept; the best by validation accuracy is kept too
+    checkpoint.keep_last = 3  # of those, how many are kept; the best on validation is kept too
 
     config.log_every_steps = 50  # a line of metrics.jsonl; evaluations add theirs
     return config
@@ -160,6 +178,11 @@ class TableRow:
             to the first.
         last: members of each seed's run in a `pooled` row, its last so many; 0 takes config.evaluation.last.
         wants_gpu: without a GPU it is trained only where --rows names it: it would take days.
+        baselines: the rows against which this one's effect is shown, seed by seed.
+        filtered: an audit of the validation split, such as `{ssim_validation}/audit.csv`, without whose flagged images
+            validation accuracy is shown a second time, marked as such, beside that on all of them.
+
+    Values of `overrides`, and `filtered`, may name directories of the table's steps, as `{ssim}/audit.csv`.
     """
 
     name: str
@@ -173,6 +196,26 @@ class TableRow:
     fold_by: tuple[str, ...] = ()
     last: int = 0
     wants_gpu: bool = False
+    baselines: tuple[str, ...] = ()
+    filtered: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class TableStep:
+    """What rows of a table read, and the command that makes it, once and before the first row that needs it.
+
+    Attributes:
+        name: a word; rows and later steps write `{name}` for its directory.
+        command: module and flags, in which `{here}` is its own directory and `{seed}` the seed.
+        per_seed: every seed of the rows has its own; otherwise there is one, and the seed in its command is 0.
+        rehearsal: flags added in a rehearsal, the last word on what they say; what shortens a row is added to commands
+            with --config by itself.
+    """
+
+    name: str
+    command: Sequence[str]
+    per_seed: bool = False
+    rehearsal: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +231,7 @@ class Table:
         prepare: prepared directories that rows read, and the flags of `prepare` that make them, but for --source and
             --output; data/DATASET is there by itself, with --dataset=DATASET.
         notes: what a reader of the table has to know, such as what the published numbers were chosen on.
+        steps: in an order in which they can be made.
     """
 
     title: str
@@ -197,6 +241,7 @@ class Table:
     place: str = ''
     prepare: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     notes: str = ''
+    steps: Sequence[TableStep] = ()
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -237,6 +282,16 @@ def set_field(config: ConfigDict, name: str, value: Any) -> None:
         raise UserError(f'there is no config.{name}' + (f'; did you mean config.{close[0]}?' if close else ''))
     with config.unlocked():
         section[key] = _typed(value, section[key], name)
+
+
+def as_flags(changes: Mapping[str, Any]) -> list[str]:
+    """Fields and their values as the flags that `load_config` takes."""
+    return [f'--config.{name}={as_text(value)}' for name, value in changes.items()]
+
+
+def as_text(value: Any) -> str:
+    """A field's value as a flag has it."""
+    return ','.join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
 def flatten(config: ConfigDict, prefix: str = '') -> dict[str, Any]:

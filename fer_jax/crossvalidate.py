@@ -46,6 +46,8 @@ def main(argv: list[str] | None = None) -> int:
                 f'{word}: this command trains every fold; --folds={word.partition("=")[2]} trains only that one'
             )
     config = load_config(flags.config, changes)
+    if config.task != 'classify':
+        raise UserError(f'{flags.config} trains config.task={config.task}; a cross-validation is of a classifier')
     chosen = _choose(flags.folds, config.data.folds)
     runtime.configure()
     try:

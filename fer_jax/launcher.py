@@ -119,7 +119,7 @@ class _Processes:
                 stdout=subprocess.DEVNULL if apart else None,
                 stderr=subprocess.PIPE if apart else None,
                 start_new_session=True,  # so that Ctrl-C in a terminal comes once, from here
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
             self.all.append(process)
             if apart:
@@ -208,7 +208,7 @@ def _pass_on(stream, index: int) -> None:
             print(f'[{index}] {text}', file=sys.stderr, flush=True)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Has the kernel send this process SIGTERM, so that it saves, when the launcher is killed."""
     if sys.platform == 'linux':
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -44,6 +44,8 @@ def choose_members(run: experiment.RunDescription, last: int) -> list[Member]:
     Raises:
         UserError: if it has not so many.
     """
+    if run.config.task != 'classify':
+        raise UserError(f'{run.workdir} is a run of config.task={run.config.task}; the run of a classifier is wanted')
     if last > run.config.checkpoint.keep_last:
         raise UserError(
             f'{run.workdir} keeps its last {run.config.checkpoint.keep_last} members, {last} are asked for; '

@@ -107,6 +107,8 @@ def recorded(workdir: str) -> dict[str, Any]:
 
 def _from_run(source: str, ours: dict[str, np.ndarray], model: str, class_names: Sequence[str]):
     run = experiment.read_run(source)
+    if run.config.task != 'classify':
+        raise UserError(f'{source} is a run of config.task={run.config.task}; the run of a classifier is wanted')
     if run.config.model.name != model:
         raise UserError(f'{source} trained {run.config.model.name}; config.model.name is {model}')
     checkpoints = Checkpoints(source)

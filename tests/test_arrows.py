@@ -11,7 +11,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = 'fer_jax'
 ERRORS = 'fer_jax.errors'
 PROCESSES = 'fer_jax.distributed'
-SCORING = ('fer_jax.evaluation.predictions', 'fer_jax.evaluation.scores', 'fer_jax.evaluation.folds')
+SCORING = tuple(f'fer_jax.evaluation.{name}' for name in ('predictions', 'scores', 'folds', 'audit', 'audit_files'))
+
+# Of the modules directly in fer_jax/, what a task needs to build its part of the train command.
+SHARED = tuple(
+    f'{PACKAGE}.{name}'
+    for name in ('config', 'evaluate', 'experiment', 'judges', 'members', 'pretrained', 'translators')
+)
 
 # What the modules under a name may import from the package. The longest matching name counts.
 # Modules directly in fer_jax/ are commands and what commands share: they import from anywhere.
@@ -28,6 +34,16 @@ ALLOWED = {
     'fer_jax.evaluation': ('fer_jax.evaluation', 'fer_jax.training', 'fer_jax.models', 'fer_jax.data', PROCESSES),
     **dict.fromkeys(SCORING, (*SCORING, 'fer_jax.data.dataset')),
     'fer_jax.reports': ('fer_jax.reports', *SCORING, 'fer_jax.data.dataset'),
+    'fer_jax.tasks': (
+        'fer_jax.tasks',
+        'fer_jax.reports',
+        'fer_jax.evaluation',
+        'fer_jax.training',
+        'fer_jax.models',
+        'fer_jax.data',
+        PROCESSES,
+        *SHARED,
+    ),
     'fer_jax.apps': (
         'fer_jax.apps',
         'fer_jax.faces',

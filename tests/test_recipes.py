@@ -8,10 +8,13 @@ import numpy as np
 import optax
 import pytest
 
+from fer_jax import checks
 from fer_jax.config import flatten, load_config
 from fer_jax.models import create_model
+from fer_jax.several import pair_config, read_pairs
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.optimizer import OptimizerOptions, ScheduleOptions, make_optimizer, make_schedule
+from fer_jax.translators import make_generator
 
 SHORTENED = ('data.name', 'train.steps', 'train.batch_size', 'evaluation.every_steps', 'evaluation.batch_size')
 CONFIGS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'configs')
@@ -112,3 +115,32 @@ def test_seed_001s_recipe_trains(make_run, make_dataset):
     workdir = make_run(data=data, **fields)
     assert Checkpoints(workdir).steps() == [3]
     assert Checkpoints(workdir).best() == 3
+
+
+@pytest.mark.parametrize('name', ['synthetic', 'fer2013', 'affectnet'])
+def test_pairs_have_the_papers_losses_and_rate(name):
+    config = load(f'cyclegan/{name}.py')
+    for pair in read_pairs(config) or [config.pair]:
+        checks.check_config(pair_config(config, pair))
+    assert (config.cyclegan.cycle, config.cyclegan.identity, config.cyclegan.pool) == (10.0, 0.5, 50)
+    schedule = make_schedule(ScheduleOptions(**config.schedule), 1.0, 1000, 10.0)
+    assert [float(schedule(step)) for step in (500, 750, 1000)] == [1.0, 0.5, 0.0]
+    optimizer = make_optimizer(OptimizerOptions(**config.optimizer), optax.constant_schedule(1.0))
+    params, gradient = {'x': jnp.ones(2)}, {'x': jnp.full(2, 0.3)}
+    state = optimizer.init(params)
+    paper = optax.adam(1.0, b1=0.5)
+    theirs = paper.init(params)
+    for scale in (1.0, -2.0):
+        given = jax.tree.map(lambda leaf, scale=scale: scale * leaf, gradient)
+        (change, state), (wanted, theirs) = optimizer.update(given, state, params), paper.update(given, theirs, params)
+        np.testing.assert_allclose(change['x'], wanted['x'], rtol=1e-6)
+
+
+def test_seed_001s_networks_are_the_papers_at_full_width():
+    config = load('cyclegan/affectnet.py')
+    assert config.data.size == 128
+    assert load('cyclegan/affectnet.py:64').data.size == 64
+    assert len(read_pairs(config)) == 8
+    generator = make_generator(config, 3)
+    shapes = jax.eval_shape(generator.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))['params']
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 11_378_179  # of the authors' resnet_9blocks

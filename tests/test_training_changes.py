@@ -112,3 +112,12 @@ def test_what_cannot_be_is_one_line(make_config, dataset, monkeypatch, changes, 
     monkeypatch.setattr(experiment, 'load_prepared', lambda _: dataset)
     with pytest.raises(UserError, match=message):
         experiment.load_data(make_config(**changes))
+
+
+def test_a_run_from_before_noise_had_a_section_is_read(make_run):
+    workdir = make_run()
+    old = described(workdir)
+    del old['config']['data']['noise']
+    old['config']['data']['synthetic']['noise_rate'] = 0.125
+    experiment.write_json(f'{workdir}/config.json', old)
+    assert experiment.read_run(workdir).config.data.noise.rate == 0.125

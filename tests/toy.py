@@ -49,7 +49,7 @@ def step(state, number, batch_sharding):
         state.weights
     )
     moment = 0.9 * state.moment + gradient
-    sums = {'loss': loss, 'correct': jnp.sum(inputs[:, 0] > 0), 'worst': jnp.zeros(2, jnp.int32)}
+    sums = {'loss': loss, 'accuracy': jnp.mean(inputs[:, 0] > 0), 'worst': jnp.zeros(2, jnp.int32)}
     return state.replace(weights=state.weights - 0.1 * moment, moment=moment), sums
 
 

@@ -197,24 +197,40 @@ def add_soft_targets(dataset: Dataset, drop: Sequence[str] = (), renames: Sequen
         UserError: if the training split has no `votes`.
     """
     train = dataset.splits['train']
-    votes_NV = train.extra.get('votes')
-    if votes_NV is None or votes_NV.shape[1:] != (len(VOTED) + 2,):
-        raise UserError(
-            f'config.data.soft_labels needs the votes of annotators, which {dataset.name} does not have; FER+ has '
-            'them: python -m fer_jax.prepare --dataset=ferplus'
-        )
-    votes_NV = np.where(votes_NV > 1, votes_NV, 0)
-    mapping = read_renames(renames)
-    shares_NK = np.zeros((len(train), len(dataset.class_names)), np.float32)
-    for column, emotion in enumerate(VOTED):
-        name = mapping.get(emotion, emotion)
-        if emotion not in drop and name in dataset.class_names:
-            shares_NK[:, dataset.class_names.index(name)] += votes_NV[:, column]
+    shares_NK = votes_per_class(dataset, drop, renames)
     totals_N1 = shares_NK.sum(1, keepdims=True)
     one_hot_NK = np.eye(len(dataset.class_names), dtype=np.float32)[train.labels]
     targets_NK = np.where(totals_N1 > 0, shares_NK / np.maximum(totals_N1, 1e-9), one_hot_NK)
     train = dataclasses.replace(train, extra={**train.extra, 'targets': targets_NK})
     return dataclasses.replace(dataset, splits={**dataset.splits, 'train': train})
+
+
+def votes_per_class(
+    dataset: Dataset, drop: Sequence[str] = (), renames: Sequence[str] = (), fewest: int = 2
+) -> np.ndarray:
+    """The annotators' votes on the training images, float32 [N, K], those for other classes left out.
+
+    Args:
+        drop, renames: as in `add_soft_targets`.
+        fewest: of votes for an emotion; fewer count as none (Barsoum et al. 2016 leave single ones out).
+
+    Raises:
+        UserError: if the training split has no `votes`.
+    """
+    votes_NV = dataset.splits['train'].extra.get('votes')
+    if votes_NV is None or votes_NV.shape[1:] != (len(VOTED) + 2,):
+        raise UserError(
+            f'config.data.soft_labels needs the votes of annotators (so does vote_entropy), which {dataset.name} does '
+            'not have; FER+ has them: python -m fer_jax.prepare --dataset=ferplus'
+        )
+    votes_NV = np.where(votes_NV >= fewest, votes_NV, 0)
+    mapping = read_renames(renames)
+    votes_NK = np.zeros((len(votes_NV), len(dataset.class_names)), np.float32)
+    for column, emotion in enumerate(VOTED):
+        name = mapping.get(emotion, emotion)
+        if emotion not in drop and name in dataset.class_names:
+            votes_NK[:, dataset.class_names.index(name)] += votes_NV[:, column]
+    return votes_NK
 
 
 def _check_class(dataset: Dataset, name: str) -> None:

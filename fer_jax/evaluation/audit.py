@@ -130,12 +130,27 @@ def similarity(ssim_N: ScoresN, share: float | None = None, threshold: float = 0
     return _audit(ssim_N, ssim_N > threshold, np.full(len(ssim_N), -1), share)
 
 
-def at_random(labels_N: LabelsN, num_classes: int, seed: int, share: float) -> Audit:
-    """What any method must beat: scores and other classes by lot."""
+def at_random(
+    labels_N: LabelsN, num_classes: int, seed: int, share: float | None = None, per_class: Sequence[int] = ()
+) -> Audit:
+    """What any method must beat: scores and other classes by lot.
+
+    Args:
+        per_class: how many to flag of each class, instead of a share of all.
+
+    Raises:
+        UserError: if a class has fewer examples than are to be flagged.
+    """
     random = np.random.default_rng(seed)
     scores = random.random(len(labels_N))
     other = (labels_N + random.integers(1, num_classes, len(labels_N))) % num_classes
-    return _audit(scores, np.zeros(len(labels_N), bool), other, share)
+    flags = np.zeros(len(labels_N), bool)
+    for k, count in enumerate(per_class):
+        members = np.flatnonzero(labels_N == k)
+        if count > len(members):
+            raise UserError(f'{count} examples of class {k} are to be flagged at random, and there are {len(members)}')
+        flags[members[np.argsort(-scores[members], kind='stable')[:count]]] = True
+    return _audit(scores, flags, other, share)
 
 
 def flag_share(scores_N: ScoresN, share: float) -> FlagsN:

@@ -71,24 +71,45 @@ def predict_split(
     progress: str | None = None,
     placement: Placement | None = None,
 ) -> Float[np.ndarray, 'M N K']:
-    """Runs `make_predict`'s function over a split; the last batch is padded to the full size and cut again.
+    """Runs `make_predict`'s function over a split; see `map_batches`.
 
     Args:
         variables_M: on one device, or on all of the placement.
-        images_NHWC: an array, or what reads when it is indexed: the next batch is read while the device works. Of
-            several processes each reads its share of every batch.
-        batch_size: over all devices; what they do not share evenly is padded.
-        progress: words for a progress bar; None shows none.
         placement: the one that `make_predict` was given.
 
     Returns:
         Every image's logits, in every process.
     """
+    logits = map_batches(functools.partial(predict, variables_M), images_NHWC, batch_size, 1, progress, placement)
+    return logits.astype(np.float32, copy=False)
+
+
+def map_batches(
+    function: Callable[[UInt8[Array, 'B H W C']], Array],
+    images_NHWC: np.ndarray,
+    batch_size: int,
+    axis: int = 0,
+    progress: str | None = None,
+    placement: Placement | None = None,
+) -> np.ndarray:
+    """Runs a compiled function over images; the last batch is padded to the full size and cut again.
+
+    Args:
+        function: gives an array with the images along `axis`; of several processes, all of it to each.
+        images_NHWC: an array, or what reads when it is indexed: the next batch is read while the device works. Of
+            several processes each reads its share of every batch.
+        batch_size: over all devices; what they do not share evenly is padded.
+        progress: words for a progress bar; None shows none.
+        placement: of the devices that work together; None: one device.
+
+    Returns:
+        The results for all images, in every process.
+    """
     n = len(images_NHWC)
     devices = placement.num_devices if placement else 1
     batch_size = -(-min(batch_size, n) // devices) * devices
     share = batch_size // jax.process_count() if placement else batch_size
-    logits = []
+    results = []
 
     def read(start):
         start = start + jax.process_index() * share if placement else start
@@ -109,7 +130,8 @@ def predict_split(
                 coming = reader.submit(read, start + batch_size)
             # Kept on the device until the end, so that the next batch is sent while this one runs; but no more than
             # that, or the device would fill with batches.
-            jax.block_until_ready(logits[-2:-1])
-            logits.append(predict(variables_M, put(batch)))
+            jax.block_until_ready(results[-2:-1])
+            results.append(function(put(batch)))
             bar.update(min(batch_size, n - start))
-        return np.concatenate([np.asarray(part, np.float32) for part in logits], 1)[:, :n]
+        whole = np.concatenate([np.asarray(part) for part in results], axis)
+    return whole[(slice(None),) * axis + (slice(n),)]

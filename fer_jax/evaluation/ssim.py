@@ -1,7 +1,9 @@
 """Structural similarity of pairs of images (Wang et al. 2004), as scikit-image defines it, batched on the device.
 
-With s = x + y and d = x - y, 2 mx my and mx^2 + my^2 are half of ms^2 -+ md^2, and so for covariance and variances:
-four maps go through the window instead of five, and x and y alike leave no rounding in the quotient.
+The formula needs the variances' sum alone, so that four maps go through the window instead of five. Of 8-bit pixels x
+and y under a uniform window they are the whole numbers x, y, x^2 + y^2 and x y, the first two within one integer. Of
+all else they are s = x + y, d = x - y and their squares: 2 mx my and mx^2 + my^2 are half of ms^2 -+ md^2, and so for
+covariance and variances. Either way x and y alike leave no rounding in the quotient.
 
 Shape letters: N pairs, H and W pixels, C channels, P values of all images, B pairs of a batch.
 """
@@ -23,7 +25,7 @@ from fer_jax.errors import UserError
 
 WINDOWS = ('uniform', 'gaussian')
 _TRUNCATE = 3.5  # deviations at which scikit-image cuts the Gaussian
-_EXACT_SIDE = 13  # of n pixels: sums of 255^2 n are exact in float32, and n times that within int32
+_EXACT_SIDE = 11  # n pixels in all: n^2 times 2 255^2 stays below 2^31, and 255 n below 2^15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,16 +94,39 @@ def ssim(
         UserError: if shapes or types differ, the window is larger than an image, or the range is missing.
     """
     data_range = _check(first, second, data_range, window)
-    exact = first.dtype == jnp.uint8 and window.kind == 'uniform' and window.side <= _EXACT_SIDE
+    if first.dtype == jnp.uint8 and window.kind == 'uniform' and window.side <= _EXACT_SIDE:
+        return _exact_across(_exact_down(first, second, window), data_range, first.shape, window)
     maps, shifts = _sum_and_difference(first, second)
-    down = _down(maps, _row(first), window, exact)
-    return _across(down, shifts, data_range, first.shape, window, exact)
+    return _across(_down(maps, _row(first.shape), window), shifts, data_range, first.shape, window)
 
 
-# Three programs, since XLA on a CPU fuses one into loops that compute each sum down again for every place across: 243
+# Several programs, since XLA on a CPU fuses one into loops that compute each sum down again for every place across: 243
 # microseconds of processor time for 64x64 grey pixels under the Gaussian, instead of 26. In each, all images are one
 # row of values, so that every loop is a plain one: the pixel below lies one image row further on. Places whose window
 # reaches into the next row or image are cut off at the end.
+
+
+@functools.partial(jax.jit, static_argnames=('window',))
+def _exact_down(first: Array, second: Array, window: Window) -> list[Array]:
+    """Sums down the columns of x + 2^16 y, x^2 + y^2 and x y: integers [P]."""
+    x, y = (images.ravel().astype(jnp.int32) for images in (first, second))
+    return [_sum(values, _row(first.shape), window) for values in (x + (y << 16), x * x + y * y, x * y)]
+
+
+@functools.partial(jax.jit, static_argnames=('shape', 'window'))
+def _exact_across(maps: list[Array], data_range: Array, shape: tuple[int, ...], window: Window) -> Float[Array, ' N']:
+    """The same along the rows, then the mean quotient; all of its parts are n^2 times what the formula says."""
+    both, squares, products = (_sum(values, _stride(shape), window) for values in maps)
+    x, y = both & (2**16 - 1), both >> 16
+    n = window.side**2
+    c1, c2 = jnp.square(0.01 * data_range) * n**2, jnp.square(0.03 * data_range) * n**2 / window.correction
+    means = [2 * x * y, x * x + y * y]
+    variances = [2 * n * products - means[0], n * squares - means[1]]
+    above, below = (
+        (mean.astype(jnp.float32) + c1) * (variance.astype(jnp.float32) + c2)
+        for mean, variance in zip(means, variances, strict=True)
+    )
+    return _mean(above / below, shape, window)
 
 
 @jax.jit
@@ -117,47 +142,49 @@ def _sum_and_difference(first: Array, second: Array) -> tuple[list[Array], list[
     return [part.ravel() - shift for part, shift in zip(values, shifts, strict=True)], shifts
 
 
-@functools.partial(jax.jit, static_argnames=('row', 'window', 'exact'))
-def _down(maps: list[Array], row: int, window: Window, exact: bool) -> list[Array]:
+@functools.partial(jax.jit, static_argnames=('row', 'window'))
+def _down(maps: list[Array], row: int, window: Window) -> list[Array]:
     """Of s, s^2, d and d^2, what the window weighs together down the columns."""
-    return [_weigh(part, row, window, exact) for values in maps for part in (values, values * values)]
+    return [_sum(part, row, window, window.weights) for values in maps for part in (values, values * values)]
 
 
-@functools.partial(jax.jit, static_argnames=('shape', 'window', 'exact'))
+@functools.partial(jax.jit, static_argnames=('shape', 'window'))
 def _across(
-    maps: list[Array], shifts: list[Array], data_range: Array, shape: tuple[int, ...], window: Window, exact: bool
+    maps: list[Array], shifts: list[Array], data_range: Array, shape: tuple[int, ...], window: Window
 ) -> Float[Array, ' N']:
-    """The same along the rows; then means and variances, their quotient, and its mean over each image."""
-    n, h, w, *channels = shape
-    stride, n_window = (channels or [1])[0], window.side**2
-    maps = [_weigh(values, stride, window, exact) for values in maps]
+    """The same along the rows; then means and variances, and the mean of their quotient over each image."""
+    maps = [_sum(values, _stride(shape), window, window.weights) for values in maps]
     means, variances = [], []
     for mean, square, shift in zip(maps[::2], maps[1::2], shifts, strict=True):
-        if exact:  # both are whole numbers below 2^24, and their difference would have lost digits as floats
-            sums, squares = mean.astype(jnp.int32), square.astype(jnp.int32)
-            variance = (n_window * squares - sums * sums).astype(jnp.float32) / n_window**2
-            mean = mean / n_window
-        else:
-            variance = jnp.maximum(square - mean * mean, 0)
+        variances.append(jnp.maximum(square - mean * mean, 0) * window.correction / 2)
         means.append(jnp.square(mean + (shift[: len(mean)] if shift.ndim else shift)) / 2)
-        variances.append(variance * window.correction / 2)
     c1, c2 = jnp.square(0.01 * data_range), jnp.square(0.03 * data_range)
     above = (means[0] - means[1] + c1) * (variances[0] - variances[1] + c2)
     below = (means[0] + means[1] + c1) * (variances[0] + variances[1] + c2)
-    quotient = jnp.pad(above / below, (0, n * h * w * stride - len(above))).reshape(n, h, w * stride)
-    inside = quotient[:, : h - window.side + 1, : (w - window.side + 1) * stride]
-    return jnp.mean(jnp.mean(inside, 2), 1)
+    return _mean(above / below, shape, window)
 
 
-def _row(images: Array) -> int:
-    return int(np.prod(images.shape[2:]))
+def _mean(quotient_P: Array, shape: tuple[int, ...], window: Window) -> Float[Array, ' N']:
+    """Over the places of each image where the window lies inside, and over channels."""
+    n, h, w = shape[:3]
+    stride = _stride(shape)
+    quotient = jnp.pad(quotient_P, (0, n * h * w * stride - len(quotient_P))).reshape(n, h, w * stride)
+    return jnp.mean(jnp.mean(quotient[:, : h - window.side + 1, : (w - window.side + 1) * stride], 2), 1)
 
 
-def _weigh(values_P: Array, step: int, window: Window, exact: bool) -> Array:
-    """Weighted sums of values that lie `step` apart; of exact ones, plain sums."""
+def _row(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape[2:]))
+
+
+def _stride(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape[3:]))
+
+
+def _sum(values_P: Array, step: int, window: Window, weights: tuple[float, ...] = ()) -> Array:
+    """Sums of values that lie `step` apart, weighted or plain."""
     length = len(values_P) - (window.side - 1) * step
     parts = [values_P[place * step : place * step + length] for place in range(window.side)]
-    return sum(parts if exact else (weight * part for weight, part in zip(window.weights, parts, strict=True)))
+    return sum(weight * part for weight, part in zip(weights, parts, strict=True)) if weights else sum(parts)
 
 
 def _check(first: Array, second: Array, data_range: float | None, window: Window) -> float:

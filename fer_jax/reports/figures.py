@@ -10,6 +10,7 @@ from fer_jax.reports._classes import (
 )
 from fer_jax.reports._faces import confident_errors, example_faces, pick_confident_errors, pick_per_class
 from fer_jax.reports._history import epoch_history, has_history, read_metrics
+from fer_jax.reports._translations import translation_sheet
 
 __all__ = [
     'class_counts',
@@ -25,4 +26,5 @@ __all__ = [
     'read_metrics',
     'reliability',
     'single_against_ensemble',
+    'translation_sheet',
 ]

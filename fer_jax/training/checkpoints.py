@@ -39,12 +39,13 @@ _saves = itertools.count()  # names the barriers of a save: all processes save e
 class Checkpoints:
     """The directory `WORKDIR/checkpoints`: one folder per step, with the items model, optimizer and position.
 
-    `position` is a JSON object: at least `step`, `member` (whether `evaluate --last` counts it) and `metrics`
-    (of the validation split, {} if it was not read at that step).
+    `position` is a JSON object: at least `step`, `member` (whether `evaluate --last` counts it), `metrics` (of the
+    validation split, {} if it was not read at that step) and `chosen_by`, the one of them whose highest value is best;
+    runs from before that was written go by `validation/accuracy`.
 
     Attributes:
         directory: absolute path.
-        keep_last: how many members are kept; besides them the best by validation accuracy, and the latest.
+        keep_last: how many members are kept; besides them the best on validation, and the latest.
     """
 
     def __init__(self, workdir: str, keep_last: int = 3):
@@ -77,9 +78,12 @@ class Checkpoints:
         return [step for step in self.steps() if self.position(step)['member']][-last:]
 
     def best(self) -> int | None:
-        """The step with the highest validation accuracy, the earliest of equals; None where none was validated."""
-        scored = [(step, self.position(step)['metrics'].get('validation/accuracy')) for step in self.steps()]
-        scored = [(accuracy, -step) for step, accuracy in scored if accuracy is not None]
+        """The best step by its `chosen_by`, the earliest of equals; None where none was measured on validation."""
+        scored = []
+        for step in self.steps():
+            position = self.position(step)
+            value = position['metrics'].get(position.get('chosen_by', 'validation/accuracy'))
+            scored += [] if value is None else [(value, -step)]
         return -max(scored)[1] if scored else None
 
     def save(self, model: Any, optimizer: Any, position: dict[str, Any]) -> None:

@@ -17,21 +17,20 @@ from jaxtyping import Array, Float, Key
 
 from fer_jax.data.augment import Augmentation, augment
 from fer_jax.data.preprocess import Preprocessing, normalize
+from fer_jax.training.state import TaskState, no_steps
 
 
 @flax.struct.dataclass
-class State:
-    """What a training step changes.
+class State(TaskState):
+    """What a training step changes; counts and average are those of `TaskState`.
 
     Attributes:
-        step: int32, steps done.
         variables: the network's collections: `params`, and `batch_stats` where it has BatchNorm.
         optimizer: the optimiser's state.
-        average: exponential moving average of `variables`, or None.
         plateau: state of `optax.contrib.reduce_on_plateau`, whose `scale` multiplies the update, or None.
-        bad_steps: int32, steps in a row whose loss or gradient was not finite; such a step changes nothing else.
-        worst: int32 [2], the longest such row since the run began, and the number of its last step.
     """
+
+    trained = 'variables'
 
     step: Array
     variables: Any
@@ -40,20 +39,6 @@ class State:
     plateau: Any
     bad_steps: Array
     worst: Array
-
-    @property
-    def _evaluated(self) -> str:
-        return 'variables' if self.average is None else 'average'
-
-    def split(self) -> tuple[Any, dict[str, Any]]:
-        """The variables to evaluate (the average where there is one), and all else that a resumed run needs."""
-        rest = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        model = rest.pop(self._evaluated)
-        return model, {name: value for name, value in rest.items() if value is not None}
-
-    def join(self, model: Any, rest: dict[str, Any]) -> State:
-        """The inverse of `split`, for a state of the same kind."""
-        return self.replace(**{self._evaluated: model}, **rest)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,13 +72,11 @@ def init_state(task: Task, key: Key[Array, '']) -> State:
     side, channels = task.preprocessing.input_side, task.preprocessing.channels
     variables = task.model.init(key, jnp.zeros((1, side, side, channels)))
     return State(
-        step=jnp.zeros((), jnp.int32),
         variables=variables,
         optimizer=task.optimizer.init(variables['params']),
         average=jax.tree.map(jnp.copy, variables) if task.ema else None,
         plateau=task.plateau.init(variables['params']) if task.plateau else None,
-        bad_steps=jnp.zeros((), jnp.int32),
-        worst=jnp.zeros(2, jnp.int32),
+        **no_steps(),
     )
 
 
@@ -110,8 +93,8 @@ def train_step(
         key: the step's own.
 
     Returns:
-        The state after it, and `loss` (mean over the batch) and `correct` (for how many the network had the label
-        right under its augmented view; with mixup or cutmix, the label of the larger share).
+        The state after it, and means over the batch: `loss`, and `accuracy` (how often the network had the label right
+        under its augmented view; with mixup or cutmix, the label of the larger share).
     """
     augment_key, mix_key, dropout_key = jax.random.split(key, 3)
     num_classes = task.model.num_classes
@@ -138,35 +121,17 @@ def train_step(
         return loss, (logits_BK, updates)
 
     (loss, (logits_BK, updates)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.variables['params'])
-    correct = jnp.sum(logits_BK.argmax(-1) == labels_BK.argmax(-1))
-    return _update(task, state, gradients, updates, loss), {'loss': loss, 'correct': correct}
+    accuracy = jnp.mean(logits_BK.argmax(-1) == labels_BK.argmax(-1))
+    return _update(task, state, gradients, updates, loss), {'loss': loss, 'accuracy': accuracy}
 
 
 def _update(task: Task, state: State, gradients, collections, loss) -> State:
-    finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradients))
-    keep_finite = lambda new, old: jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
     params = state.variables['params']
     changes, optimizer = task.optimizer.update(gradients, state.optimizer, params)
     if state.plateau is not None:
         changes = jax.tree.map(lambda change: state.plateau.scale * change, changes)
     variables = {**state.variables, **collections, 'params': optax.apply_updates(params, changes)}
-    variables = keep_finite(variables, state.variables)
-    average = state.average
-    if average is not None:
-        # The decay grows to its value, so that the first average is not the random start (as in tf.train.EMA).
-        decay = jnp.minimum(task.ema, (1.0 + state.step) / (10.0 + state.step))
-        moved = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, variables)
-        average = keep_finite(moved, average)
-    bad_steps = jnp.where(finite, 0, state.bad_steps + 1)
-    return State(
-        step=state.step + 1,
-        variables=variables,
-        optimizer=keep_finite(optimizer, state.optimizer),
-        average=average,
-        plateau=state.plateau,
-        bad_steps=bad_steps,
-        worst=jnp.where(bad_steps > state.worst[0], jnp.stack([bad_steps, state.step + 1]), state.worst),
-    )
+    return state.advance(loss, gradients, task.ema, variables=variables, optimizer=optimizer)
 
 
 def mix(

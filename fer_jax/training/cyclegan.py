@@ -10,7 +10,6 @@ Shape letters: B images of a batch per domain, H and W pixels, C channels, P ima
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -19,6 +18,8 @@ import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
+
+from fer_jax.training.state import TaskState, no_steps
 
 _DIRECTIONS = {'a_to_b': ('a', 'b'), 'b_to_a': ('b', 'a')}
 _BACK = {'a_to_b': 'b_to_a', 'b_to_a': 'a_to_b'}
@@ -70,19 +71,17 @@ def draw_exchanges(key: Key[Array, ''], count: int, size: int) -> tuple[Bool[Arr
 
 
 @flax.struct.dataclass
-class State:
-    """What a training step changes.
+class State(TaskState):
+    """What a training step changes; counts and average are those of `TaskState`.
 
     Attributes:
-        step: int32, steps done.
         generators: parameters of `a_to_b` and `b_to_a`.
         discriminators: parameters of `a` and `b`.
         optimizer: the optimiser's state over both.
-        average: exponential moving average of `generators`, or None.
         pools: past images made for `a` and `b`, or None.
-        bad_steps: int32, steps in a row whose loss or gradient was not finite; such a step changes nothing else.
-        worst: int32 [2], the longest such row since the run began, and the number of its last step.
     """
+
+    trained = 'generators'
 
     step: Array
     generators: dict[str, Any]
@@ -93,20 +92,6 @@ class State:
     bad_steps: Array
     worst: Array
 
-    @property
-    def _evaluated(self) -> str:
-        return 'generators' if self.average is None else 'average'
-
-    def split(self) -> tuple[Any, dict[str, Any]]:
-        """The generators to evaluate (the average where there is one), and all else that a resumed run needs."""
-        rest = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        model = rest.pop(self._evaluated)
-        return model, {name: value for name, value in rest.items() if value is not None}
-
-    def join(self, model: Any, rest: dict[str, Any]) -> State:
-        """The inverse of `split`, for a state of the same kind."""
-        return self.replace(**{self._evaluated: model}, **rest)
-
 
 @dataclasses.dataclass(frozen=True)
 class Task:
@@ -114,7 +99,7 @@ class Task:
 
     Attributes:
         generator, discriminator: networks, each used for both directions or domains with parameters of its own.
-        optimizer: optax transformation over the parameters of all four; the paper's is `make_adam`.
+        optimizer: optax transformation over the parameters of all four; the paper's is Adam, 2e-4, beta 1 of .5.
         size, channels: of the images.
         cycle: weight of the distance between an image and its translation back.
         identity: weight, in parts of `cycle`, of the distance between an image and its translation to its own domain; 0
@@ -136,17 +121,6 @@ class Task:
     ema: float = 0.0
 
 
-def linear_decay(rate: float, total_steps: int, constant: float = 0.5) -> Callable[[Any], Any]:
-    """A learning rate that is constant for that share of the run and then falls in a line to 0 at its end."""
-    start = round(total_steps * constant)
-    return optax.linear_schedule(rate, 0.0, max(1, total_steps - start), start)
-
-
-def make_adam(rate: float | Callable[[Any], Any]) -> optax.GradientTransformation:
-    """Adam with the paper's beta 1 of .5; its rate is 2e-4, see `linear_decay`."""
-    return optax.adam(rate, b1=0.5)
-
-
 def init_state(task: Task, key: Key[Array, '']) -> State:
     """Fresh parameters, optimiser state and empty pools."""
     shape = (task.size, task.size, task.channels)
@@ -157,14 +131,12 @@ def init_state(task: Task, key: Key[Array, '']) -> State:
     # A pool for each: the step's program takes the state's arrays over, and one array cannot be taken twice.
     pool = lambda: Pool(jnp.zeros((task.pool, *shape)), jnp.zeros((), jnp.int32))
     return State(
-        step=jnp.zeros((), jnp.int32),
         generators=generators,
         discriminators=discriminators,
         optimizer=task.optimizer.init((generators, discriminators)),
         average=jax.tree.map(jnp.copy, generators) if task.ema else None,
         pools={'a': pool(), 'b': pool()} if task.pool else None,
-        bad_steps=jnp.zeros((), jnp.int32),
-        worst=jnp.zeros(2, jnp.int32),
+        **no_steps(),
     )
 
 
@@ -207,8 +179,8 @@ def train_step(
     Returns:
         The state after it, and means over the batch: `loss`, the sum of all that is minimised; its parts
         `adversarial_a_to_b`, `cycle_a`, `identity_a`, `discriminator_a` and so for the other, cycle and identity as
-        distances before their weights; and `correct`, B times the share of patches on the right side of 1/2 for the
-        discriminators.
+        distances before their weights; and `judged_rightly`, the share of patches that the discriminators have on the
+        right side of 1/2.
     """
     flip_key, pool_key = jax.random.split(key)
     real = {}
@@ -229,7 +201,7 @@ def train_step(
         state.discriminators
     )
     loss += more
-    metrics = {'loss': loss, **parts, **more_parts, 'correct': right * len(real['a'])}
+    metrics = {'loss': loss, **parts, **more_parts, 'judged_rightly': right}
     return _update(task, state, (generator_gradients, discriminator_gradients), pools, loss), metrics
 
 
@@ -284,25 +256,8 @@ def _discriminator_loss(task: Task, discriminators, real, shown) -> tuple[Array,
 
 
 def _update(task: Task, state: State, gradients, pools, loss) -> State:
-    finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradients))
-    keep_finite = lambda new, old: jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
     params = (state.generators, state.discriminators)
     changes, optimizer = task.optimizer.update(gradients, state.optimizer, params)
-    generators, discriminators = keep_finite(optax.apply_updates(params, changes), params)
-    average = state.average
-    if average is not None:
-        # The decay grows to its value, as in classify.
-        decay = jnp.minimum(task.ema, (1.0 + state.step) / (10.0 + state.step))
-        moved = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, generators)
-        average = keep_finite(moved, average)
-    bad_steps = jnp.where(finite, 0, state.bad_steps + 1)
-    return State(
-        step=state.step + 1,
-        generators=generators,
-        discriminators=discriminators,
-        optimizer=keep_finite(optimizer, state.optimizer),
-        average=average,
-        pools=keep_finite(pools, state.pools),
-        bad_steps=bad_steps,
-        worst=jnp.where(bad_steps > state.worst[0], jnp.stack([bad_steps, state.step + 1]), state.worst),
-    )
+    generators, discriminators = optax.apply_updates(params, changes)
+    changed = {'generators': generators, 'discriminators': discriminators, 'optimizer': optimizer, 'pools': pools}
+    return state.advance(loss, gradients, task.ema, **changed)

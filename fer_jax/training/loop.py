@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -37,7 +38,9 @@ class LoopOptions:
         snapshot_every: checkpoints at its multiples are ensemble members; 0 = all that are not from a stop.
         dispatch: steps per compiled program at most.
         max_bad_steps: non-finite steps in a row before the run stops.
-        early_stopping: evaluations without a better validation accuracy before the run ends; 0 = never.
+        early_stopping: evaluations without a better one before the run ends; 0 = never.
+        chosen_by: the metric of an evaluation whose highest value is best; evaluations without it choose nothing.
+        pictures_every: cadence of pictures, where there is a hook for them; 0 = with every evaluation.
     """
 
     total_steps: int
@@ -50,10 +53,13 @@ class LoopOptions:
     dispatch: int = 1
     max_bad_steps: int = 10
     early_stopping: int = 0
+    chosen_by: str = 'validation/accuracy'
+    pictures_every: int = 0
 
     def count_from(self, step: int) -> int:
         """Steps of the dispatch that starts at `step`: a pure function of it, so that a resumed run repeats it."""
         cadences = [self.log_every, self.evaluate_every, self.checkpoint_every, self.snapshot_every]
+        cadences.append(self.pictures_every)
         stops = [(step // every + 1) * every for every in cadences if every]
         return min(*stops, self.total_steps, step + self.dispatch) - step
 
@@ -67,13 +73,13 @@ class Hooks:
     """What the loop calls.
 
     Attributes:
-        advance: `(state, step, count) -> (state, sums)`: `count` steps in one program; on the device, the sums of
-            `loss` (per step) and `correct` (examples), and `worst` [2], the longest row of non-finite
-            steps so far and its last step.
-        evaluate: `(state) -> metrics`, at least `validation/accuracy` and `validation/loss`; None where there is
-            nothing to choose by.
+        advance: `(state, step, count) -> (state, sums)`: `count` steps in one program; on the device, the sums over
+            the steps of `loss` and whatever else a step measures, each a mean over its batch, and `worst` [2], the
+            longest row of non-finite steps so far and its last step.
+        evaluate: `(state) -> metrics`; None where there is nothing to measure on.
         after_evaluation: `(state, metrics) -> state`, such as lowering the learning rate.
         learning_rate: `(state, step) -> float` that step used, for the record.
+        pictures: `(state, step) -> PNG files by name`, drawn for people; None: none are. All processes call it.
         waited: seconds that the device has stood idle for want of data so far; None where it never does.
     """
 
@@ -81,6 +87,7 @@ class Hooks:
     evaluate: Callable[[Any], dict[str, float]] | None
     after_evaluation: Callable[[Any, dict[str, float]], Any]
     learning_rate: Callable[[Any, int], float]
+    pictures: Callable[[Any, int], dict[str, os.PathLike[str]]] | None = None
     waited: Callable[[], float | None] = lambda: None
 
 
@@ -141,6 +148,7 @@ class _Run:
         model, rest, position = restored
         for name in ('step', 'seconds', 'sums', 'sum_steps', 'best', 'waited'):
             setattr(self, name, position[name])
+        self.best = -np.inf if self.best is None else self.best
         return state.join(model, rest)
 
     def to_the_end(self, state: Any, record: Record | None, bar: tqdm, signals: Signals) -> Any:
@@ -162,6 +170,7 @@ class _Run:
                 self._read_sums()
             self.stepping += time.perf_counter() - started
             state, metrics = self._evaluate(state, bar)
+            self._draw(state, record)
             if metrics or options.at(options.log_every, self.step):
                 self.late_entry = self._entry(state) | metrics
             scheduled = metrics or options.at(options.checkpoint_every, self.step) or self._is_member()
@@ -187,10 +196,19 @@ class _Run:
         if not self._is_evaluated():
             return state, {}
         metrics = _of_process_0(self.hooks.evaluate(state))
-        accuracy = metrics['validation/accuracy']
-        self.best, self.waited = (accuracy, 0) if accuracy > self.best else (self.best, self.waited + 1)
-        bar.set_postfix_str(f'validation {accuracy:.2%}, best {self.best:.2%}', refresh=False)
+        value = metrics.get(self.options.chosen_by)
+        if value is not None:
+            self.best, self.waited = (value, 0) if value > self.best else (self.best, self.waited + 1)
+            bar.set_postfix_str(f'{self.options.chosen_by} {value:.4f}, best {self.best:.4f}', refresh=False)
         return self.hooks.after_evaluation(state, metrics), metrics
+
+    def _draw(self, state: Any, record: Record | None) -> None:
+        every = self.options.pictures_every or self.options.evaluate_every
+        if self.hooks.pictures is None or not self.options.at(every, self.step):
+            return
+        for name, path in self.hooks.pictures(state, self.step).items():
+            if record is not None:
+                record.write_picture(self.step, name, path)
 
     def _is_member(self) -> bool:
         every = self.options.snapshot_every
@@ -218,9 +236,9 @@ class _Run:
         if self.late_entry is None:
             return
         self._read_sums()
-        loss = self.sums['loss'] / self.sum_steps
-        accuracy = self.sums['correct'] / (self.sum_steps * self.options.examples_per_step)
-        means = {'train/loss': loss if np.isfinite(loss) else None, 'train/accuracy': accuracy}
+        means = {f'train/{name}': value / self.sum_steps for name, value in self.sums.items()}
+        loss = means['train/loss']
+        means = {name: value if np.isfinite(value) else None for name, value in means.items()}
         if record is not None:
             record.write(self.late_entry | means)
         idle = self.late_entry.get('train/wait_share', 0.0)
@@ -253,7 +271,8 @@ class _Run:
         self._read_sums()
         position = {name: getattr(self, name) for name in ('step', 'seconds', 'sum_steps', 'waited')}
         # A copy of the sums: they grow while the checkpoint is being written.
-        position |= {'sums': dict(self.sums), 'best': max(self.best, -1.0), 'metrics': metrics, 'member': member}
+        position |= {'sums': dict(self.sums), 'best': self.best if np.isfinite(self.best) else None}
+        position |= {'metrics': metrics, 'chosen_by': self.options.chosen_by, 'member': member}
         self.checkpoints.save(*state.split(), position)
 
 

@@ -42,6 +42,7 @@ class ScheduleOptions:
     cycles: int = 1
     first_cycle: float = 1.0
     restart_factor: float = 1.0
+    constant_share: float = 0.5
     plateau_factor: float = 0.5
     plateau_patience: int = 5
 
@@ -89,6 +90,9 @@ def make_schedule(
         main = optax.constant_schedule(peak)
     elif options.name == 'cosine':
         main = optax.cosine_decay_schedule(peak, after, options.end_factor)
+    elif options.name == 'linear':
+        constant = round(after * options.constant_share)
+        main = optax.linear_schedule(peak, peak * options.end_factor, max(1, after - constant), constant)
     elif options.name == 'cycles':
         if not 1 <= options.cycles <= after:
             raise UserError(f'config.schedule.cycles is {options.cycles}; 1 to {after} fit this run')
@@ -108,7 +112,8 @@ def make_schedule(
         decay = optax.exponential_decay(peak * options.step_factor, every, options.step_factor, staircase=True)
         main = optax.join_schedules([optax.constant_schedule(peak), decay], [max(start - warmup, 0)])
     else:
-        raise UserError(f'config.schedule.name is {options.name!r}; it can be constant, step, cosine, cycles, plateau')
+        names = 'constant, step, cosine, linear, cycles, plateau'
+        raise UserError(f'config.schedule.name is {options.name!r}; it can be {names}')
     if not warmup:
         return main
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup])

@@ -6,6 +6,7 @@ import json
 import os
 import time
 
+from PIL import Image
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
@@ -40,6 +41,15 @@ class Record:
         finite = {name: value for name, value in values.items() if name != 'step' and value is not None}
         for name, value in finite.items():
             self._event(values['step'], summary=Summary(value=[Summary.Value(tag=name, simple_value=value)]))
+        self._events.flush()
+
+    def write_picture(self, step: int, name: str, path: str | os.PathLike[str]) -> None:
+        """Adds a PNG file to the events; `name` is its tag."""
+        with Image.open(path) as picture:
+            width, height, bands = *picture.size, len(picture.getbands())
+        with open(path, 'rb') as file:
+            content = Summary.Image(width=width, height=height, colorspace=bands, encoded_image_string=file.read())
+        self._event(step, summary=Summary(value=[Summary.Value(tag=name, image=content)]))
         self._events.flush()
 
     def close(self) -> None:

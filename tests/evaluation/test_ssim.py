@@ -78,6 +78,17 @@ def test_the_mean_over_a_large_image_keeps_its_digits():
         np.testing.assert_allclose(ssim(first, second, window=window), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize('side', [11, 13])
+def test_the_brightest_pixels_under_the_largest_windows(side):
+    """Of 11 pixels a side, the sums just fit into an integer; wider windows are summed as floats."""
+    first = np.full((1, 16, 16), 255, np.uint8)
+    second = first - np.random.default_rng(0).integers(0, 3, first.shape).astype(np.uint8)
+    window = Window(side=side)
+    assert float(ssim(first, first, window=window)[0]) == 1.0
+    expected = reference(first, second, 255.0, window)
+    np.testing.assert_allclose(ssim(first, second, window=window), expected, atol=1e-5)
+
+
 def test_an_image_is_like_itself_and_unlike_its_negative():
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 16)).astype(np.uint8)
     for window in (UNIFORM, GAUSSIAN):
@@ -143,6 +154,15 @@ def test_pairs_are_scored_as_pairs():
     first, second = (random.integers(0, 256, (5, 12, 12, 3)).astype(np.uint8) for _ in range(2))
     scores = score_images(ssim, np.array(list('abcde')), first, second, batch_size=2)
     np.testing.assert_allclose(list(scores.values()), reference(first, second, 255.0, UNIFORM), atol=1e-5)
+
+
+def test_images_are_scored_against_what_a_translator_makes_of_their_batch():
+    images = np.random.default_rng(0).integers(0, 256, (7, 12, 12, 1)).astype(np.uint8)
+    translate = lambda batch: batch[:, ::-1] // 2 + 20
+    ids = np.array(list('gfedcba'))
+    scores = score_images(lambda batch: ssim(batch, translate(batch)), ids, images, batch_size=3)
+    assert list(scores) == ids.tolist()
+    np.testing.assert_allclose(list(scores.values()), reference(images, translate(images), 255.0, UNIFORM), atol=1e-5)
 
 
 def test_ids_that_repeat_or_do_not_match_are_refused():

@@ -11,8 +11,9 @@ import pytest
 
 from fer_jax.models.cyclegan import Discriminator, Generator
 from fer_jax.training import cyclegan
-from fer_jax.training.cyclegan import Pool, Task, init_state, linear_decay, make_adam, to_pixels, to_range, train_step
+from fer_jax.training.cyclegan import Pool, Task, init_state, to_pixels, to_range, train_step
 from fer_jax.training.mesh import make_placement
+from fer_jax.training.optimizer import OptimizerOptions, ScheduleOptions, make_optimizer, make_schedule
 
 torch = pytest.importorskip('torch', reason='the reference implementation')
 _spec = importlib.util.spec_from_file_location('networks', Path(__file__).parents[1] / 'models' / 'test_cyclegan.py')
@@ -89,7 +90,7 @@ class Reference:
             judged += ((of_real > 0.5).double().mean() + (of_fake < 0.5).double().mean()) / 4
         critics_total = parts['discriminator_a'] + parts['discriminator_b']
         self.descend(self.critics, critics_total)
-        found = {'loss': total + critics_total, 'correct': judged * len(real['a'])} | parts
+        found = {'loss': total + critics_total, 'judged_rightly': judged} | parts
         return {name: float(value.detach()) for name, value in found.items()}
 
     def descend(self, models, loss):
@@ -228,10 +229,15 @@ def test_coins_are_fair_and_places_cover_the_pool():
     assert set(places.tolist()) == set(range(50))
 
 
+def adam(rate, total_steps):
+    options = OptimizerOptions(name='adam', learning_rate=rate, b1=0.5)
+    return make_optimizer(options, make_schedule(ScheduleOptions(name='linear'), rate, total_steps, 1.0))
+
+
 @pytest.fixture(scope='module')
 def trained():
     """Two steps with flips, average and Adam on its schedule."""
-    task = dataclasses.replace(TASK, optimizer=make_adam(linear_decay(2e-4, 10)), flip=True, identity=0.0, ema=0.99)
+    task = dataclasses.replace(TASK, optimizer=adam(2e-4, 10), flip=True, identity=0.0, ema=0.99)
     step = compiled(task)
     states = [draw_state(task)]
     for index in range(2):
@@ -269,10 +275,10 @@ def test_adam_moves_by_the_rate_at_first(trained):
     _, _, states = trained
     moves = jax.tree.map(lambda new, old: float(jnp.abs(new - old).max()), states[1].generators, states[0].generators)
     assert max(jax.tree.leaves(moves)) == pytest.approx(2e-4, rel=1e-2)
-    adam = states[2].optimizer[0]
-    assert adam.count == 2
-    gradient = jax.tree.leaves(states[1].optimizer[0].mu)[-1] / 0.5  # the first moment is half the first gradient
-    np.testing.assert_allclose(jax.tree.leaves(states[1].optimizer[0].nu)[-1], 0.001 * gradient**2, rtol=1e-4)
+    moments = states[2].optimizer[0][0]
+    assert moments.count == 2
+    gradient = jax.tree.leaves(states[1].optimizer[0][0].mu)[-1] / 0.5  # the first moment is half the first gradient
+    np.testing.assert_allclose(jax.tree.leaves(states[1].optimizer[0][0].nu)[-1], 0.001 * gradient**2, rtol=1e-4)
 
 
 def test_the_average_follows_the_generators(trained):
@@ -311,17 +317,20 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_count(trained):
     assert not same(after.generators, broken.generators)
 
 
-def test_many_devices_make_the_same_step(trained):
-    task, step, states = trained
-    placement = make_placement(2, jax.devices()[:2])
-    batch, key = draw_batch(7), jax.random.key(7)
-    alone, metrics = step(states[2], batch, key)
-    cut = jax.device_put(batch, placement.split(0))
-    together, shared = step(jax.device_put(states[2], placement.replicated), cut, key)
-    for name, value in metrics.items():
-        np.testing.assert_allclose(shared[name], value, rtol=1e-4, err_msg=name)
+def test_eight_devices_and_one_have_the_same_losses_for_ten_steps(trained):
+    """To 1e-5 for five steps; by the tenth, rounding has turned signs of the L1 losses' gradients: 1e-4."""
+    _, step, states = trained
+    placement = make_placement(8)
+    alone, together = states[2], jax.device_put(states[2], placement.replicated)
+    for index in range(10):
+        batch, key = draw_batch(index, 8), jax.random.key(index)
+        alone, metrics = step(alone, batch, key)
+        together, shared = step(together, jax.device_put(batch, placement.split(0)), key)
+        for name in metrics.keys() - {'judged_rightly'}:
+            tolerance = 1e-5 if index < 5 else 1e-4
+            np.testing.assert_allclose(shared[name], metrics[name], rtol=tolerance, err_msg=f'{name}, step {index}')
     for found, expected in zip(jax.tree.leaves(together.pools), jax.tree.leaves(alone.pools), strict=True):
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_half_of_the_images_are_mirrored():
@@ -331,12 +340,6 @@ def test_half_of_the_images_are_mirrored():
     assert set(first.tolist()) == {0.0, 2.0}
     assert abs((first == 2).mean() - 0.5) < 0.08
     np.testing.assert_array_equal(flipped[:, 0, 2, 0], 2 - first)
-
-
-def test_the_rate_is_constant_and_then_falls_to_nothing():
-    rate = linear_decay(2e-4, 100)
-    assert [float(rate(step)) for step in (0, 49, 50)] == pytest.approx([2e-4] * 3)
-    assert [float(rate(step)) for step in (75, 99, 100)] == pytest.approx([1e-4, 4e-6, 0], abs=1e-9)
 
 
 def test_pixels_come_back_from_the_range():

@@ -77,7 +77,7 @@ def test_step_decay_may_start_before_one_interval_has_passed():
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        ({'name': 'linear'}, 'constant, step, cosine, cycles, plateau'),
+        ({'name': 'lines'}, 'constant, step, cosine, linear, cycles, plateau'),
         ({'warmup_epochs': 10.0}, 'warmup_epochs takes 100 steps; the whole run has 100'),
         ({'name': 'cycles', 'cycles': 0}, 'cycles is 0'),
         ({'name': 'cycles', 'cycles': 101}, 'cycles is 101'),
@@ -180,3 +180,11 @@ def test_plateau_halves_after_as_many_evaluations_without_a_lower_loss():
         _, state = plateau.update({}, state, value=loss)
         scales.append(float(state.scale))
     assert scales == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25, 0.125]
+
+
+def test_linear_is_constant_and_then_falls_to_its_end():
+    rate = make_schedule(ScheduleOptions(name='linear'), 2e-4, 100, 10.0)
+    assert [float(rate(step)) for step in (0, 49, 50)] == pytest.approx([2e-4] * 3)
+    assert [float(rate(step)) for step in (75, 99, 100)] == pytest.approx([1e-4, 4e-6, 0], abs=1e-9)
+    late = make_schedule(ScheduleOptions(name='linear', constant_share=0.8, end_factor=0.5), 1.0, 100, 10.0)
+    assert [float(late(step)) for step in (80, 90, 100)] == pytest.approx([1.0, 0.75, 0.5])

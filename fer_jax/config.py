@@ -179,6 +179,11 @@ class TableRow:
             to the first.
         last: members of each seed's run in a `pooled` row, its last so many; 0 takes config.evaluation.last.
         wants_gpu: without a GPU it is trained only where --rows names it: it would take days.
+        baselines: the rows against which this one's effect is shown, seed by seed.
+        filtered: an audit of the validation split, such as `{ssim_validation}/audit.csv`, without whose flagged images
+            validation accuracy is shown a second time, marked as such, beside that on all of them.
+
+    Values of `overrides`, and `filtered`, may name directories of the table's steps, as `{ssim}/audit.csv`.
     """
 
     name: str
@@ -192,6 +197,26 @@ class TableRow:
     fold_by: tuple[str, ...] = ()
     last: int = 0
     wants_gpu: bool = False
+    baselines: tuple[str, ...] = ()
+    filtered: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class TableStep:
+    """What rows of a table read, and the command that makes it, once and before the first row that needs it.
+
+    Attributes:
+        name: a word; rows and later steps write `{name}` for its directory.
+        command: module and flags, in which `{here}` is its own directory and `{seed}` the seed.
+        per_seed: every seed of the rows has its own; otherwise there is one, and the seed in its command is 0.
+        rehearsal: flags added in a rehearsal, the last word on what they say; what shortens a row is added to commands
+            with --config by itself.
+    """
+
+    name: str
+    command: Sequence[str]
+    per_seed: bool = False
+    rehearsal: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,6 +232,7 @@ class Table:
         prepare: prepared directories that rows read, and the flags of `prepare` that make them, but for --source and
             --output; data/DATASET is there by itself, with --dataset=DATASET.
         notes: what a reader of the table has to know, such as what the published numbers were chosen on.
+        steps: in an order in which they can be made.
     """
 
     title: str
@@ -216,6 +242,7 @@ class Table:
     place: str = ''
     prepare: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     notes: str = ''
+    steps: Sequence[TableStep] = ()
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -256,6 +283,16 @@ def set_field(config: ConfigDict, name: str, value: Any) -> None:
         raise UserError(f'there is no config.{name}' + (f'; did you mean config.{close[0]}?' if close else ''))
     with config.unlocked():
         section[key] = _typed(value, section[key], name)
+
+
+def as_flags(changes: Mapping[str, Any]) -> list[str]:
+    """Fields and their values as the flags that `load_config` takes."""
+    return [f'--config.{name}={as_text(value)}' for name, value in changes.items()]
+
+
+def as_text(value: Any) -> str:
+    """A field's value as a flag has it."""
+    return ','.join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
 def flatten(config: ConfigDict, prefix: str = '') -> dict[str, Any]:

@@ -60,7 +60,8 @@ def fold_config(config: ConfigDict, dataset: Dataset, folds: int) -> ConfigDict:
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.data.folds, config.data.fold_of, config.data.fold_validation = folds, 'train', False
-        if config.data.fold_by == 'subject' and not (dataset.splits['train'].extra.get('subject', np.array(''))).all():
+        subjects = dataset.splits['train'].extra.get('subject', np.array(['']))
+        if config.data.fold_by == 'subject' and (subjects == '').any():
             config.data.fold_by = 'image'
         config.train.early_stopping = 0
     return config.lock()

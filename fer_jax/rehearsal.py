@@ -44,6 +44,7 @@ _SHORT = {
     'log_every_steps': 1,
     'init_from': '',
 }
+_FEW_DRAWN = {'num_train': 96, 'num_validation': 64, 'num_test': 64}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -73,9 +74,10 @@ def changes(config: ConfigDict, output: Path) -> dict[str, Any]:
         shorter['data.folds'] = 3
     if len(config.data.resplit) == 1:  # a number of images per class
         shorter['data.resplit'] = '2'
-    if config.data.name != 'synthetic':
-        shorter['data.name'] = str(prepared(config.data.name, output))
-    return shorter
+    if config.data.name == 'synthetic':
+        few = {name: min(count, config.data.synthetic[name]) for name, count in _FEW_DRAWN.items()}
+        return shorter | {f'data.synthetic.{name}': count for name, count in few.items()}
+    return shorter | {'data.name': str(prepared(config.data.name, output))}
 
 
 def prepared(name: str, output: Path) -> Path:

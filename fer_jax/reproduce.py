@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,17 +18,16 @@ from fer_jax.config import Table
 from fer_jax.data.aside import written_aside
 from fer_jax.data.folds import FOLD_BY
 from fer_jax.errors import UserError
-from fer_jax.evaluation.folds import training_seconds
 from fer_jax.prepare import settings_of
-from fer_jax.reports.tables import FoldRow, Row, folds_results_table, results_table
-from fer_jax.runs import read_description, read_scores_if_any
+from fer_jax.steps import make_steps
+from fer_jax.table_results import in_markdown, wrapped
 from fer_jax.tables import Job, choose_rows, jobs_of, load_table
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the flags and reproduces; see the module."""
     parser = cli.ArgumentParser(prog='fer_jax.reproduce', description=__doc__)
-    parser.add_argument('--table', required=True, metavar='FILE', help='a file of configs/tables')
+    parser.add_argument('--table', required=True, metavar='FILE[:ARG]', help='a file of configs/tables')
     parser.add_argument('--source', metavar='PATH', help='the data as obtained, prepared first if it is not yet')
     parser.add_argument('--output', metavar='DIR', help='where the runs live; default checkpoints/tables/NAME')
     parser.add_argument('--rows', metavar='NAME[,NAME…]', help='only these rows')
@@ -44,8 +40,9 @@ def main(argv: list[str] | None = None) -> int:
     table = load_table(flags.table)
     rows = choose_rows(table, flags.rows, flags.seeds, flags.fold_by)
     folder = 'rehearsals' if flags.rehearse else 'tables'
-    output = Path(flags.output or os.path.join('checkpoints', folder, Path(flags.table).stem))
-    of_row = [jobs_of(row, output, flags.rehearse) for row in rows]
+    name = flags.table.rpartition('/')[2].replace('.py', '').replace(':', '_')
+    output = Path(flags.output or os.path.join('checkpoints', folder, name))
+    of_row = [jobs_of(row, output, flags.rehearse, table) for row in rows]
     jobs = list({(job.workdir, *job.flags): job for job in _by_seed(of_row)}.values())
     for job in jobs:
         job.config()  # what is wrong in it is said before anything trains
@@ -68,11 +65,19 @@ def main(argv: list[str] | None = None) -> int:
                 f'{name!r} wants a GPU and is not trained here; --rows={name!r} does so all the same', file=sys.stderr
             )
         for number, job in enumerate(jobs, 1):
+            make_steps(job.steps, lambda command: _run(command), lambda words: print(words, file=sys.stderr))
             if not job.results():
                 what = 'cross-validation' if job.by else 'run'
                 print(f'{what} {number} of {len(jobs)}: {job.workdir}', file=sys.stderr)
                 _run(job.command())
-    text = _in_markdown(table, of_row, output, flags)
+    text = in_markdown(
+        table,
+        of_row,
+        output,
+        f'--table={flags.table}',
+        rehearse=flags.rehearse,
+        run=None if flags.no_train else lambda command: _run(command),
+    )
     output.mkdir(parents=True, exist_ok=True)
     path = output / ('rehearsal.md' if flags.rehearse else 'table.md')
     path.write_text(text)
@@ -110,7 +115,7 @@ def _prepare(table: Table, name: str, prepared: Path, source: str | None) -> Non
             + ' --source=PATH, and run the same command again',
             'now': 'the same command with --rehearse goes the whole way on a few drawn faces',
         }
-        lines = [_filled(text, 110, f'  {what:<8}', ' ' * 10) for what, text in how.items()]
+        lines = [wrapped(text, 110, f'  {what:<8}', ' ' * 10) for what, text in how.items()]
         raise UserError('\n'.join([f'{prepared} is not there yet', *lines]))
     _run(['fer_jax.prepare', *known[name], f'--source={source}', f'--output={prepared}'])
 
@@ -142,13 +147,6 @@ def _refuse_other_preparation(table: Table, name: str) -> None:
             )
 
 
-def _filled(text: str, width: int, first: str = '', others: str = '') -> str:
-    """A paragraph in lines, whatever its line breaks were."""
-    words = ' '.join(text.split())
-    how = {'break_long_words': False, 'break_on_hyphens': False}
-    return textwrap.fill(words, width, initial_indent=first, subsequent_indent=others, **how)
-
-
 def _refuse_missing_units(prepared: Path, jobs: Sequence[Job]) -> None:
     """Folds by subject of data that names no subjects: said now, not after the folds by image have been trained."""
     for by in dict.fromkeys(job.by for job in jobs if job.by not in ('', 'image')):
@@ -178,74 +176,6 @@ def _run(command: Sequence[str], **environment: str) -> None:
         signal.signal(signal.SIGTERM, old)
     if code:
         sys.exit(code if code > 0 else 128 - code)
-
-
-def _in_markdown(table: Table, of_row: Sequence[Sequence[Job]], output: Path, flags: Any) -> str:
-    rows = [_read_row(jobs, output, flags.table, not flags.no_train) for jobs in of_row if jobs]
-    title, notes = table.title, f'{_filled(table.notes, 120)}\n\n' * bool(table.notes)
-    if flags.rehearse:
-        title = f'{rehearsal.NOT_A_RESULT}: {title}'
-        notes = (
-            'A few steps on a few pictures, to see that every command of the table works. The numbers mean nothing.\n\n'
-        )
-        marked = [f'{rehearsal.NOT_A_RESULT}: {row.name}' for row in rows]
-        bare = {'published': None, 'source': '', 'command': ''}
-        rows = [dataclasses.replace(row, name=name, **bare) for row, name in zip(rows, marked, strict=True)]
-    runs = [row for row in rows if isinstance(row, Row)]
-    folds = [row for row in rows if isinstance(row, FoldRow)]
-    parts = [results_table(runs)] * bool(runs) + [folds_results_table(folds)] * bool(folds)
-    return f'# {title}\n\n' + notes + '\n'.join(parts)
-
-
-def _read_row(jobs: Sequence[Job], output: Path, table: str, evaluate: bool) -> Row | FoldRow:
-    row, found = jobs[0].row, {job: job.results() for job in jobs}
-    done = [job for job in jobs if found[job]]
-    runs = [workdir for job in done for workdir in job.runs()]
-    described = [read_description(workdir) for workdir in runs]
-    devices = {f'{entry["devices"]["count"]} x {entry["devices"]["kind"]}' for entry in described}
-    seeds = list(dict.fromkeys(job.seed for job in done))
-    about = {
-        'name': row.name,
-        'seeds': seeds,
-        'published': row.published,
-        'source': row.source,
-        'seconds': sum(map(training_seconds, runs)) if runs else None,
-        'device': ', '.join(sorted(devices)),
-        'manifest': ', '.join(sorted({entry['manifest_hash'] for entry in described})),
-        'command': f"python -m fer_jax.reproduce --table={table} --rows='{row.name}'",
-    }
-    if row.fold_by:
-        results = {by: [found[job][row.read] for job in done if job.by == by] for by in row.fold_by}
-        return FoldRow(results=results, folds=jobs[0].config().data.folds, **about)
-    if row.read == 'pooled':
-        pooled = _pooled(done, output, evaluate) if done else {}
-        scores, part = [pooled] if pooled else [], 'ensemble'
-    else:
-        scores, part = [found[job] for job in done], row.read
-    read = {
-        split: [entry[split][part]['accuracy'] for entry in scores if split in entry]
-        for split in ('validation', 'test')
-    }
-    return Row(accuracies=read, split=row.split, **about)
-
-
-def _pooled(jobs: Sequence[Job], output: Path, evaluate: bool) -> dict[str, Any]:
-    """Scores of all seeds' members in one ensemble; made once for the same members."""
-    settings, found = jobs[0].config().evaluation, [job.results() for job in jobs]
-    splits, last = settings.splits, min(jobs[0].row.last or settings.last, settings.last)
-    wanted = [member['step'] for scores in found for member in scores[splits[-1]]['members'][-last:]]
-    name = [jobs[0].workdir.parent.name, f'last{last}', *(str(job.seed) for job in jobs)]
-    pooled = output / 'pooled' / '_'.join(name)
-    complete = lambda: all(
-        [member['step'] for member in read_scores_if_any(pooled).get(split, {}).get('members', [])] == wanted
-        for split in splits
-    )
-    if evaluate and not complete():
-        runs = ','.join(str(job.workdir) for job in jobs)
-        for split in splits:
-            how = [f'--last={last}', f'--tta={settings.tta}', f'--output={pooled}']
-            _run(['fer_jax.evaluate', f'--runs={runs}', f'--split={split}', *how])
-    return read_scores_if_any(pooled) if complete() else {}
 
 
 if __name__ == '__main__':

@@ -13,28 +13,35 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fer_jax import rehearsal
-from fer_jax.config import Table, TableRow, load_config
+from fer_jax.config import Table, TableRow, as_flags, as_text, load_config
 from fer_jax.data.folds import FOLD_BY, check_folds
 from fer_jax.errors import UserError
 from fer_jax.evaluation.folds import fold_directory
 from fer_jax.runs import finished, finished_folds
+from fer_jax.steps import StepJob, check_steps, filled, named_in, steps_for
 
 
 def load_table(path: str) -> Table:
     """Reads a table file.
 
+    Args:
+        path: a Python file with `get_table()`, or FILE:ARG for `get_table(ARG)`.
+
     Raises:
         UserError: if it is missing, has no `get_table()` that returns a Table, or has rows that cannot be.
     """
-    if not os.path.isfile(path):
-        raise UserError(f'no table {path}; those of the project lie in configs/tables')
-    spec = importlib.util.spec_from_file_location('fer_jax_table', path)
+    file, _, argument = path.partition(':')
+    if not os.path.isfile(file):
+        raise UserError(f'no table {file}; those of the project lie in configs/tables')
+    spec = importlib.util.spec_from_file_location('fer_jax_table', file)
     if spec is None:
-        raise UserError(f'{path} is not a Python file with get_table()')
+        raise UserError(f'{file} is not a Python file with get_table()')
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        table = module.get_table()
+        table = module.get_table(argument) if argument else module.get_table()
+    except UserError:
+        raise
     except (Exception, SystemExit) as error:  # a table is the user's code: whatever it raises is one line
         raise UserError(f'{path} failed: {type(error).__name__}: {error}') from error
     if not isinstance(table, Table) or not table.rows or not all(isinstance(row, TableRow) for row in table.rows):
@@ -48,6 +55,8 @@ def load_table(path: str) -> Table:
         if ',' in row.name:
             raise UserError(f'{path}: row {row.name!r} has a comma, which --rows takes for the end of a name')
         _check_row(path, row)
+        _check_baselines(path, row, table)
+    check_steps(path, table)
     return table
 
 
@@ -64,6 +73,18 @@ def _check_row(path: str, row: TableRow) -> None:
         raise UserError(f'{path}: row {row.name!r} has last={row.last}, which only a pooled row reads')
     if row.fold_by and row.split != 'test':
         raise UserError(f'{path}: row {row.name!r} is a cross-validation, which is measured on test')
+
+
+def _check_baselines(path: str, row: TableRow, table: Table) -> None:
+    for name in row.baselines:
+        base = next((other for other in table.rows if other.name == name), None)
+        if base is None or base is row:
+            raise UserError(f'{path}: row {row.name!r} is compared with {name!r}, which is no other row')
+        for what in ('read', 'split'):
+            if getattr(row, what) != getattr(base, what):
+                raise UserError(f'{path}: rows {row.name!r} and {name!r} differ in {what}; they cannot be compared')
+        if row.fold_by or base.fold_by or row.read == 'pooled':
+            raise UserError(f'{path}: row {row.name!r} is compared with another; only rows of a run per seed can be')
 
 
 def choose_rows(table: Table, names: str | None, seeds: str | None, ways: str | None) -> list[TableRow]:
@@ -108,6 +129,8 @@ class Job:
         workdir: where it lives.
         data: the prepared directory that the row reads, or 'synthetic'.
         changes: field to value, on top of the row's configuration file.
+        steps: what it needs made before, by name.
+        filtered: the row's, with directories in place of names.
     """
 
     row: TableRow
@@ -116,11 +139,13 @@ class Job:
     workdir: Path
     data: str
     changes: Mapping[str, Any]
+    steps: Mapping[str, StepJob] = dataclasses.field(default_factory=dict)
+    filtered: str = ''
 
     @property
     def flags(self) -> list[str]:
         """The changes as flags of `train`."""
-        return _as_flags(self.changes)
+        return as_flags(self.changes)
 
     def config(self) -> ConfigDict:
         """The configuration that is trained.
@@ -158,34 +183,41 @@ class Job:
         return [module, f'--config={self.row.config}', f'--workdir={self.workdir}', *self.flags]
 
 
-def jobs_of(row: TableRow, output: Path, rehearse: bool = False) -> list[Job]:
+def jobs_of(row: TableRow, output: Path, rehearse: bool = False, table: Table | None = None) -> list[Job]:
     """What a row asks to be trained, one per seed and way of making folds.
 
     Args:
         output: where the runs of the table live; rows with the same config and overrides share theirs.
         rehearse: only the first seed, for a few steps, on what is prepared below `output`.
+        table: the row's, if it has steps.
 
     Raises:
         UserError: if the row's configuration cannot be.
     """
-    jobs, base = [], load_config(row.config, _as_flags(row.overrides))
+    jobs, base = [], load_config(row.config, as_flags(row.overrides))
     data, chosen = base.data.name, 'validation' in base.evaluation.splits or row.split == 'validation'
     splits = ('validation',) * chosen + ('test',) * (row.split == 'test')
+    named = named_in([*row.overrides.values(), row.filtered])
     for seed in row.seeds[:1] if rehearse else row.seeds:
+        steps = steps_for(table, named, seed, output, rehearse) if named and table else {}
+        places = {name: step.directory for name, step in steps.items()}
         for by in row.fold_by or ('',):
-            name = [Path(row.config).name.replace('.py', '').replace(':', '_')]
             changes = dict(row.overrides) | ({'data.fold_by': by} if by else {})
-            name += [f'{field.rsplit(".", 1)[-1]}={_as_text(value)}' for field, value in changes.items()]
-            workdir = output / '_'.join(name).replace('/', '-') / f'seed{seed}'
+            workdir = output / _directory_name(row.config, changes) / f'seed{seed}'
+            changes = {name: _filled(value, places) for name, value in changes.items()}
             changes |= {'seed': seed} | ({} if by else {'evaluation.splits': splits})
             changes |= rehearsal.changes(base, output) if rehearse else {}
-            jobs.append(Job(row, seed, by, workdir, data, changes))
+            jobs.append(Job(row, seed, by, workdir, data, changes, steps, filled(row.filtered, places)))
     return jobs
 
 
-def _as_flags(changes: Mapping[str, Any]) -> list[str]:
-    return [f'--config.{name}={_as_text(value)}' for name, value in changes.items()]
+def _directory_name(config: str, changes: Mapping[str, Any]) -> str:
+    parts = [Path(config).name.replace('.py', '').replace(':', '_')]
+    parts += [f'{field.rsplit(".", 1)[-1]}={as_text(value)}' for field, value in changes.items()]
+    return '_'.join(parts).replace('/', '-').replace('{', '').replace('}', '')
 
 
-def _as_text(value: Any) -> str:
-    return ','.join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+def _filled(value: Any, places: Mapping[str, Path]) -> Any:
+    if isinstance(value, (tuple, list)):
+        return tuple(_filled(part, places) for part in value)
+    return filled(value, places) if isinstance(value, str) else value

@@ -192,3 +192,14 @@ def test_what_cannot_be_is_one_line(data, tmp_path, flags, message):
     with pytest.raises(UserError, match=message) as caught:
         audit.main([*flags, *more])
     assert '\n' not in str(caught.value)
+
+
+def test_folds_keep_people_together_where_they_are_named(data, make_config):
+    config = evidence.audited_config(make_config(data__extra=('more.csv',)))
+    assert config.data.extra == ()
+    split = data.splits['train']
+    people = type(split)(split.images, split.labels, split.ids, split.pixel_hashes, {'subject': np.full(46, 'ann')})
+    named = type(data)(data.name, data.class_names, {**data.splits, 'train': people}, data.manifest)
+    assert evidence.fold_config(config, named, 4).data.fold_by == 'subject'
+    folds = evidence.fold_config(config, data, 4).data
+    assert (folds.fold_by, folds.folds, folds.fold_of, folds.fold_validation) == ('image', 4, 'train', False)

@@ -37,6 +37,17 @@ def config(tmp_path):
         ("TableRow('a, b', 'c', 'single')", 'has a comma'),
         ("TableRow('a', 'c', 'single'), TableRow('a', 'd', 'single')", "two rows are named 'a'"),
         ("TableRow('a', 'c', 'single', publishd=1)", 'publishd'),
+        ("TableRow('a', 'c', 'single', baselines=('b',))", "compared with 'b', which is no other row"),
+        ("TableRow('a', 'c', 'single', baselines=('a',))", "compared with 'a', which is no other row"),
+        (
+            "TableRow('a', 'c', 'single'), TableRow('b', 'c', 'ensemble', baselines=('a',))",
+            "'b' and 'a' differ in read",
+        ),
+        (
+            "TableRow('a', 'c', 'pooled'), TableRow('b', 'c', 'pooled', baselines=('a',))",
+            'only rows of a run per seed can be',
+        ),
+        ("TableRow('a', 'c', 'single', overrides={'data.extra': '{made}/x.csv'})", 'names {made}, which is no step'),
         ('1', 'at least one TableRow'),
     ],
 )
@@ -45,6 +56,17 @@ def test_rows_that_cannot_be_are_refused(tmp_path, row, message):
     (tmp_path / 'table.py').write_text(text)
     with pytest.raises(UserError, match=message):
         load_table(str(tmp_path / 'table.py'))
+
+
+def test_a_table_may_take_an_argument(tmp_path):
+    (tmp_path / 'table.py').write_text(
+        'from fer_jax.config import Table, TableRow\ndef get_table(side="64"):\n'
+        "    return Table(f'T at {side}', 'd', 'o', [TableRow('a', 'c', 'single')])\n"
+    )
+    assert load_table(str(tmp_path / 'table.py')).title == 'T at 64'
+    assert load_table(f'{tmp_path}/table.py:128').title == 'T at 128'
+    with pytest.raises(UserError, match=f'no table {tmp_path}/tabel.py;'):
+        load_table(f'{tmp_path}/tabel.py:128')
 
 
 def test_flags_of_prepare_belong_to_a_directory(tmp_path):

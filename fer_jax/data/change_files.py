@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import difflib
 import hashlib
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def read_rows(path: str, field: str, *needed: Sequence[str]) -> Rows:
         raise UserError(f'{field} names {path}, which is not there')
     content = Path(path).read_bytes()
     try:
-        reader = csv.reader(content.decode('utf-8-sig').splitlines(), strict=True)
+        reader = csv.reader(io.StringIO(content.decode('utf-8-sig'), newline=''), strict=True)
         columns = tuple(cell.strip() for cell in next(reader, []))
         lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if cells]
     except (UnicodeDecodeError, csv.Error) as error:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fer_jax.data.change_files import Rows, class_index, read_rows, with_training
-from fer_jax.data.dataset import Dataset, read_renames
+from fer_jax.data.dataset import Dataset, Split, read_renames
 from fer_jax.errors import UserError
 
 DECISIONS = ('keep', 'relabel', 'drop')
@@ -48,12 +48,19 @@ def exclude_suspects(dataset: Dataset, paths: Sequence[str], drop: Sequence[str]
         'files': [rows.described() for rows in files],
         'relabelled': int((labels_N != train.labels).sum()),
         'left_out': int((verdict_N == _DROP).sum()),
+        'left_out_wrong': _count_wrong(train, verdict_N == _DROP),
         'evaluation': len(reader.evaluation),
         'dropped': len(reader.dropped),
         'before': len(train),
         'after': len(kept),
     }
     return with_training(dataset, kept, 'exclude', told)
+
+
+def _count_wrong(train: Split, chosen_N: np.ndarray) -> int | None:
+    """How many of these have a wrong label; None where the truth is not known."""
+    true_N = train.extra.get('true_label')
+    return None if true_N is None else int((true_N != train.labels)[chosen_N].sum())
 
 
 class _Reader:

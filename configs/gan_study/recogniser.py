@@ -1,0 +1,84 @@
+"""What every arm of the study trains: configs/gan_study/recogniser.py:fer2013, :affectnet or :synthetic.
+
+The recogniser of seed 001 at 64 pixels by its recipe, see configs/affectnet/affectnet_cnn.py; on the drawn faces a
+small network, at 32 pixels, for a CPU, of which the last step is read. Arms change `data.exclude` and `data.extra`, and
+nothing else. Unlike the seed's, no class is subsampled: what an audit takes would be filled up again.
+"""
+
+from fer_jax.config import default_config
+
+
+def get_config(data='fer2013'):
+    return {'fer2013': fer2013, 'affectnet': affectnet, 'synthetic': synthetic}[data]()
+
+
+def seed_001():
+    config = default_config()
+
+    config.data.size = 64
+
+    config.model.name = 'affectnet_cnn'
+
+    config.augment.flip = True
+    config.augment.rotate = 15.0
+    config.augment.shift = 0.15
+    config.augment.shear = 0.15
+    config.augment.zoom = 0.15
+
+    config.train.batch_size = 64
+    config.train.epochs = 200.0
+    config.train.class_weights = 'balanced'
+    config.train.early_stopping = 20
+    config.optimizer.name = 'adam'
+    config.optimizer.learning_rate = 1e-4
+    config.optimizer.weight_decay = 0.02
+    config.schedule.name = 'plateau'
+    config.schedule.plateau_factor = 0.5
+    config.schedule.plateau_patience = 7
+
+    # The best step by validation is the one before 20 without a better.
+    config.evaluation.last = 21
+    config.checkpoint.keep_last = 21
+    return config
+
+
+def fer2013():
+    config = seed_001()
+    config.data.name = 'data/fer2013'
+    return config
+
+
+def affectnet():
+    config = seed_001()
+    config.data.name = 'data/affectnet'
+    config.data.channels = 3
+    config.data.resplit = ('250',)  # of each class, to choose on; the published validation set is read as test
+    config.data.fold_by = 'image'
+    return config
+
+
+def synthetic():
+    config = default_config()
+
+    config.data.name = 'synthetic'
+    config.data.drop = ('anger', 'contempt', 'disgust', 'fear')
+    config.data.synthetic.num_train = 4000  # half of them are of the four emotions left
+    config.data.synthetic.num_validation = 1000
+    config.data.synthetic.num_test = 4000
+    config.data.synthetic.size = 32
+    config.data.noise.rate = 0.2
+    config.data.normalize = 'image'
+
+    config.model.name = 'shallow_cnn'
+
+    config.augment.flip = True
+    config.augment.shift = 0.05
+
+    config.train.batch_size = 64
+    config.train.epochs = 10.0
+    config.optimizer.name = 'muon'
+    config.optimizer.learning_rate = 0.02
+    config.optimizer.momentum = 0.95
+    config.optimizer.weight_decay = 0.1
+    config.schedule.name = 'cosine'
+    return config

@@ -1,0 +1,158 @@
+"""The study's arms differ in the training images and in nothing else, on each of its three data sets."""
+
+import csv
+import importlib
+import json
+import os
+
+import jax
+import numpy as np
+import pytest
+
+from fer_jax import reproduce
+from fer_jax.config import flatten, load_config
+from fer_jax.evaluation.predictions import load_predictions
+from fer_jax.tables import jobs_of, load_table
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+STUDIES = ('fer2013', 'affectnet', 'synthetic')
+MAY_DIFFER = {'data.exclude', 'data.extra'}
+
+
+@pytest.fixture(autouse=True)
+def in_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(params=STUDIES)
+def table(request):
+    return load_table(f'configs/tables/gan_study.py:{request.param}')
+
+
+def test_without_an_argument_it_is_fer2013s():
+    assert load_table('configs/tables/gan_study.py') == load_table('configs/tables/gan_study.py:fer2013')
+
+
+def test_arms_differ_in_what_is_left_out_and_added_alone(table, tmp_path):
+    jobs = [jobs_of(row, tmp_path, table=table) for row in table.rows]
+    assert len({row.name for row in table.rows}) == 10
+    first = [flatten(job.config()) for job in jobs[0]]
+    assert [fields['seed'] for fields in first] == [0, 1, 2]
+    assert all(not fields[name] for fields in first for name in MAY_DIFFER)
+    for arm in jobs[1:]:
+        for base, job in zip(first, arm, strict=True):
+            fields = flatten(job.config())
+            assert {name for name in fields if fields[name] != base[name]} <= MAY_DIFFER
+            assert fields['data.exclude']
+    assert len({job.workdir for arm in jobs for job in arm}) == 30
+
+
+def test_every_arm_is_read_alike_and_compared_with_the_first(table):
+    assert {(row.read, row.split, row.seeds, row.filtered) for row in table.rows} == {
+        ('single', 'test', (0, 1, 2), '{filtered}/ssim.csv')
+    }
+    first, *arms = table.rows
+    assert first.baselines == () and all(row.baselines[0] == first.name for row in arms)
+
+
+def test_generated_images_and_copies_are_without_the_same_images_and_as_many(table, tmp_path):
+    (generated,) = [row for row in table.rows if 'plus generated' in row.name]
+    (copies,) = [row for row in table.rows if 'plus copies' in row.name]
+    for one, other in zip(*(jobs_of(row, tmp_path, table=table) for row in (generated, copies)), strict=True):
+        assert one.config().data.exclude == other.config().data.exclude
+        made, copied = one.steps['generated'].command(), other.steps['copies'].command()
+        exclude = f'--exclude={one.config().data.exclude[0]}'
+        assert exclude in made and exclude in copied
+        assert f'--copies-of={one.config().data.extra[0]}' in copied
+
+
+def test_all_audits_flag_the_same_share_and_what_has_a_seed_is_made_with_it(table, tmp_path):
+    jobs = [job for row in table.rows for job in jobs_of(row, tmp_path, table=table)]
+    shares = {word for job in jobs for step in job.steps.values() for word in step.command() if word[:8] == '--share='}
+    assert len(shares) == 1
+    shared = {'pairs', 'ssim', 'seeds_ssim', 'filtered'} if table.dataset == 'synthetic' else set()
+    for job in jobs:
+        for name, step in job.steps.items():
+            seed, place = (0, 'all') if name in shared else (job.seed, f'seed{job.seed}')
+            assert step.directory.name == place
+            seeds = {word for word in step.command() if word.partition('=')[0] in ('--seed', '--config.seed')}
+            assert seeds and all(word.endswith(f'={seed}') for word in seeds) or name in ('filtered',)
+            others = {f'seed{other}/' for other in (0, 1, 2)} - {f'seed{job.seed}/'}
+            assert not any(other in f'{word}/' for word in step.command() for other in others)
+
+
+@pytest.mark.parametrize('data', STUDIES)
+def test_pairs_see_the_training_images_of_the_arms(data):
+    pairs = flatten(load_config(f'configs/gan_study/pairs.py:{data}'))
+    arms = flatten(load_config(f'configs/gan_study/recogniser.py:{data}'))
+    assert {name for name in arms if name[:5] == 'data.' and arms[name] != pairs[name]} <= {'data.normalize'}
+
+
+SHOWN = (
+    '(a) all',
+    "(b') without as many at random",
+    '(c) without flagged plus generated',
+    "(c') without flagged plus copies",
+)
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Runs the commands of `reproduce` here, without pictures; notes them."""
+    commands = []
+
+    def run(command, **_):
+        commands.append(command[0].removeprefix('fer_jax.'))
+        assert not importlib.import_module(command[0]).main(command[1:])
+
+    monkeypatch.setattr('fer_jax.reproduce._run', run)
+    monkeypatch.setattr(jax, 'devices', lambda *_: jax.local_devices()[:1])
+    for name in ('evaluate.write_report', 'crossvalidate.write_folds_report', 'translate.translations_grid'):
+        monkeypatch.setattr(f'fer_jax.{name}', lambda *_, **__: '')
+    monkeypatch.setattr('fer_jax.audit.write_audit_report', lambda *_: '')
+    monkeypatch.setattr('fer_jax.data.deriving.usable_cores', lambda: 1)
+    return commands
+
+
+def table_rows(text):
+    """The cells of the first table by row and column; of a row's several lines the first."""
+    lines = [[cell.strip() for cell in line.strip('|').split('|')] for line in text.splitlines() if line[:1] == '|']
+    header = lines[0]
+    rows = [dict(zip(header, line, strict=True)) for line in lines[2:] if len(line) == len(header)]
+    return {row['row'].removeprefix('REHEARSAL, NO RESULT: '): row for row in reversed(rows)}
+
+
+def test_the_whole_study_is_rehearsed_on_drawn_faces(tmp_path, in_process, capsys):
+    flags = ['--table=configs/tables/gan_study.py:synthetic', f'--output={tmp_path}', '--rehearse']
+    flags += [f'--rows={",".join(SHOWN)}']
+    assert reproduce.main(flags) == 0
+    steps = ['train', 'audit', 'filter_validation', 'audit', 'translate', 'translate']
+    assert sorted(in_process) == sorted([*steps, *['train'] * len(SHOWN)])
+    text = (tmp_path / 'rehearsal.md').read_text()
+    assert text in capsys.readouterr().out and text.startswith('# REHEARSAL, NO RESULT: The study: drawn faces')
+    rows = table_rows(text)
+    trained = {name: int(rows[name]['trained on']) for name in SHOWN}
+    flagged = round(0.2 * trained['(a) all'])
+    assert rows['(a) all']['left out'] == '-'
+    for name in SHOWN[1:]:
+        assert rows[name]['left out'] == str(flagged) and '%' in rows[name]['wrong among them']
+        added = 12 if 'plus' in name else 0
+        assert rows[name]['added'] == (str(added) if added else '-')
+        assert trained[name] == trained['(a) all'] - flagged + added
+
+    # The filtered number of arm (a) by hand.
+    run = tmp_path / 'recogniser_synthetic' / 'seed0'
+    said = load_predictions(run / 'predictions' / 'validation.npz')
+    with open(tmp_path / 'steps' / 'filtered' / 'all' / 'ssim.csv') as file:
+        flag = {row['id']: row['flag'] == '1' for row in csv.DictReader(file)}
+    kept = np.array([not flag[identity] for identity in said.ids])
+    right = said.logits[0].argmax(1) == said.labels
+    assert rows['(a) all']['validation'] == f'{100 * right.mean():.2f}'
+    shown = f'*{100 * right[kept].mean():.2f} on {100 * kept.mean():.1f} % of it*'
+    assert rows['(a) all']['*filtered* validation, no result'] == shown
+    scores = json.loads((run / 'scores.json').read_text())
+    assert scores['validation']['num_examples'] == len(said.ids)  # the honest number is of all
+
+    in_process.clear()
+    assert reproduce.main(flags) == 0
+    assert in_process == [] and (tmp_path / 'rehearsal.md').read_text() == text

@@ -79,6 +79,7 @@ def default_config() -> ConfigDict:
     cyclegan = config.cyclegan = ConfigDict()  # of a pair's networks and losses, see fer_jax.training.cyclegan
     cyclegan.blocks = 9  # residual blocks of a generator
     cyclegan.width = 64  # channels of its first layer; the blocks have four times as many
+    cyclegan.skip = False  # generators add to the image instead of making it anew, which is learned much sooner
     cyclegan.discriminator_width = 64  # channels of a discriminator's first layer; they double up to eight times
     cyclegan.discriminator_layers = 4  # of them; with 4, a score sees 70x70 pixels
     cyclegan.cycle = 10.0  # weight of the distance between an image and its translation back

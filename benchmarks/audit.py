@@ -124,8 +124,9 @@ def report(output: Path, cells: Sequence[tuple[str, float, int]], methods: Seque
             if told:
                 head = [kind, f'{100 * rate:g} %', method]
                 rows.append(head + _cells(told))
-                found = [[of['detection']['per_class'][name]['auroc'] for name in names] for of in told]
-                per_class.append(head + [f'{value:.3f}' for value in np.mean(found, 0)])
+                values = [[of['detection']['per_class'][name]['auroc'] for name in names] for of in told]
+                found = np.array(values, float)  # None, of a class without a wrong label, is no number
+                per_class.append(head + [f'{value:.3f}' for value in found.mean(0)])
     if not rows:
         return f'nothing is there yet in {output}'
     text = markdown_table(COLUMNS, rows, right=range(3, len(COLUMNS)))

@@ -26,6 +26,8 @@ import torch
 from pairs import cells, in_turn
 from PIL import Image
 
+from fer_jax.runtime import configure
+
 _CORES = len(os.sched_getaffinity(0))
 _UNTIMED = 4 + 2 * _CORES  # batches before the clock starts: what either side may have read ahead
 
@@ -46,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.add_argument(f'--{flag}', type=int, default=default, help=text)
     parser.add_argument('--blocks', default='1,1', help='of the residual network in the training step')
     flags = parser.parse_args(argv)
+    configure()  # as every command of fer_jax does; the DataLoader's workers are processes of their own
     with tempfile.TemporaryDirectory() as folder:
         print(f'{_machine()}; {_CORES} cores, load {os.getloadavg()[0]:.1f} at the start')
         print(f'batches of {flags.batch_size}, {flags.batches} at a time, medians of {flags.pairs} pairs\n')

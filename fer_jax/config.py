@@ -8,12 +8,16 @@ import difflib
 import importlib.util
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from fer_jax.errors import UserError
+
+# One part of a list: in single quotes, or with what is in double quotes taken whole.
+_PARTS = re.compile(r"""\s*'[^']*'\s*(?=,|$)|(?:"[^"]*"|[^,])+""")
 
 
 def default_config() -> ConfigDict:
@@ -75,6 +79,7 @@ def default_config() -> ConfigDict:
     cyclegan = config.cyclegan = ConfigDict()  # of a pair's networks and losses, see fer_jax.training.cyclegan
     cyclegan.blocks = 9  # residual blocks of a generator
     cyclegan.width = 64  # channels of its first layer; the blocks have four times as many
+    cyclegan.skip = False  # generators add to the image instead of making it anew, which is learned much sooner
     cyclegan.discriminator_width = 64  # channels of a discriminator's first layer; they double up to eight times
     cyclegan.discriminator_layers = 4  # of them; with 4, a score sees 70x70 pixels
     cyclegan.cycle = 10.0  # weight of the distance between an image and its translation back
@@ -290,8 +295,10 @@ def as_flags(changes: Mapping[str, Any]) -> list[str]:
 
 
 def as_text(value: Any) -> str:
-    """A field's value as a flag has it."""
-    return ','.join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+    """What a flag says to set a field to this value."""
+    if not isinstance(value, (tuple, list)):
+        return str(value)
+    return ','.join(f'"{part}"' if ',' in str(part) else str(part) for part in value)
 
 
 def flatten(config: ConfigDict, prefix: str = '') -> dict[str, Any]:
@@ -318,7 +325,7 @@ def _typed(value: Any, default: Any, name: str) -> Any:
         raise failure
     if isinstance(default, tuple):
         if isinstance(value, str):
-            value = [part.strip(' "\'') for part in value.strip('()[] ').split(',') if part.strip(' "\'')]
+            value = _listed(value)
         if isinstance(value, (tuple, list)) and all(isinstance(part, str) for part in value):
             return tuple(value)
         raise failure
@@ -336,6 +343,15 @@ def _typed(value: Any, default: Any, name: str) -> Any:
     if isinstance(default, int) and value != int(value):
         raise failure
     return type(default)(value)
+
+
+def _listed(text: str) -> list[str]:
+    """The parts of 'a,b', ['a', 'b'] or ('a', 'b'); a comma within quotes is of the part: '"a, b",c'."""
+    text = text.strip()
+    text = text[1:-1] if text[:1] + text[-1:] in ('()', '[]') else text
+    parts = (part.strip() for part in _PARTS.findall(text))
+    bare = (part.strip("'") if part.startswith("'") else part.replace('"', '') for part in parts)
+    return [part.strip() for part in bare if part.strip()]
 
 
 def _run_config_file(path: str) -> ConfigDict:

@@ -138,6 +138,8 @@ def prepare(
         if opened.path.is_dir() and output.resolve().is_relative_to(opened.path.resolve()):
             raise UserError(f'--output={printable(output)} lies inside the source; choose another place')
         print(f'Found {opened.form}: {opened.total:,} examples')
+        for remark in opened.remarks:
+            print(f'Mind: {remark}')
         align = _make_aligner(alignment) if alignment else None
         settings = _settings(dataset, opened, options or ReaderOptions(), alignment)
         if _is_done(output, settings, overwrite):

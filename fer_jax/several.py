@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import jax
 from ml_collections import ConfigDict
 
 from fer_jax.clusters import visible_gpus
@@ -66,13 +67,15 @@ def train_in_turn(config: ConfigDict, workdir: str, train: Callable[[ConfigDict,
         train: trains one configuration into one workdir.
 
     Raises:
-        UserError: once all have been tried, if one of them failed.
+        UserError: once all have been tried, if one of them failed; among several processes, at once.
     """
     failed = {}
     for pair in read_pairs(config):
         try:
             train(pair_config(config, pair), pair_directory(workdir, pair))
         except UserError as error:
+            if jax.process_count() > 1:
+                raise  # one process must not begin the next pair while others wait for it in this one
             failed['_to_'.join(pair)] = str(error)
     _report(failed, workdir)
 

@@ -137,7 +137,8 @@ def chosen_step(workdir: Run) -> int:
 def make_generator(config: ConfigDict, channels: int) -> Generator:
     """The network of either direction that `config.cyclegan` describes."""
     wanted = config.cyclegan
-    return Generator(channels, blocks=wanted.blocks, width=wanted.width, dtype=jnp.dtype(config.model.dtype))
+    sizes = {name: wanted[name] for name in ('blocks', 'width', 'skip')}
+    return Generator(channels, dtype=jnp.dtype(config.model.dtype), **sizes)
 
 
 def _is_pair(folder: Path) -> bool:

@@ -32,6 +32,29 @@ MODEL = {
     'schedule__name': 'plateau',
     'schedule__plateau_patience': 1,
 }
+# A pair of translators in twelve steps: pools of past images and the average are state besides the networks. Optimiser
+# and schedule are the paper's; a higher rate carries rounding away sooner.
+PAIR = {
+    'task': 'cyclegan',
+    'pair': ('anger', 'happiness'),
+    'train__steps': 12,
+    'train__batch_size': 8,
+    'train__ema': 0.9,
+    'optimizer__name': 'adam',
+    'optimizer__learning_rate': 2e-4,
+    'optimizer__b1': 0.5,
+    'schedule__name': 'linear',
+    'log_every_steps': 1,
+    'evaluation__every_steps': 6,
+    'checkpoint__every_steps': 3,
+    'cyclegan__blocks': 1,
+    'cyclegan__width': 4,
+    'cyclegan__discriminator_width': 4,
+    'cyclegan__discriminator_layers': 2,
+    'cyclegan__pool': 10,
+    'cyclegan__samples': 2,
+    'augment__flip': True,
+}
 
 
 @functools.cache
@@ -42,17 +65,20 @@ def _context():
     return context
 
 
-def launch(workdir, changes=MODEL, pause=0.0):
-    """Starts what a launch does, on one device and on rows instead of faces; its words go to WORKDIR.err."""
-    return _start(_train, str(workdir), changes, pause, '', {})
+def launch(workdir, changes=MODEL, pause=0.0, devices=1):
+    """Starts what a launch does, on rows instead of faces; its words go to WORKDIR.err."""
+    return _start(_train, str(workdir), changes, pause, devices, '', {})
 
 
-def launch_two(workdir, changes=MODEL, pause=0.0):
-    """The same in two processes of one device each; the words of process I go to WORKDIR.err.I."""
+def launch_two(workdir, changes=MODEL, pause=0.0, devices=1, apart=()):
+    """The same in two processes of so many devices each; the words of process I go to WORKDIR.err.I.
+
+    `apart` is what the second is given besides; `rows` there is the seed of its data.
+    """
     member = {'FER_JAX_COORDINATOR': f'localhost:{free_port()}', 'FER_JAX_NUM': '2'}
     return [
-        _start(_train, str(workdir), changes, pause, f'.{index}', member | {'FER_JAX_ID': str(index)})
-        for index in range(2)
+        _start(_train, str(workdir), given, pause, devices, f'.{index}', member | {'FER_JAX_ID': str(index)})
+        for index, given in enumerate((changes, changes | dict(apart)))
     ]
 
 
@@ -93,13 +119,17 @@ def _write_to(path):
     sys.argv = ['fer_jax/train.py']
 
 
-def _train(workdir, changes, pause, suffix, member):
-    os.environ.update(member, XLA_FLAGS='')
+def _train(workdir, changes, pause, devices, suffix, member):
+    os.environ.update(member)
     from fer_jax import cli, evaluate, experiment, train
     from tests import conftest
 
-    os.environ['XLA_FLAGS'] = ''
-    experiment.load_prepared = lambda _: conftest.make_dataset((120, 32, 8))
+    # Without a count where there is one device, as on a user's machine.
+    flag = f'--xla_force_host_platform_device_count={devices}'
+    os.environ['XLA_FLAGS'] = flag if devices > 1 else ''
+    changes = dict(changes)
+    rows = conftest.make_dataset((120, 32, 8), seed=changes.pop('rows', 0))
+    experiment.load_prepared = lambda _: rows
     evaluate.write_report = lambda *_, **__: None
     train.load_config = lambda *_: conftest.make_config(**changes)
     advance = train.make_advance
@@ -194,15 +224,24 @@ def log(workdir):
 
 
 def parameters(workdir, step=MODEL['train__steps']):
-    """Every array of a checkpoint."""
+    """Every array of a checkpoint, by its place."""
+    return by_place(trees(workdir, step))
+
+
+def by_place(tree):
     import jax
+
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def trees(workdir, step):
+    """The model's and the optimiser's arrays of a checkpoint."""
     import orbax.checkpoint as ocp
 
     folder = os.path.join(workdir, 'checkpoints', str(step))
     with contextlib.closing(ocp.PyTreeCheckpointer()) as reader, warnings.catch_warnings():
         warnings.simplefilter('ignore')  # that it is read without a target
-        trees = [_read_arrays(reader, os.path.join(folder, item)) for item in ('model', 'optimizer')]
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(trees)}
+        return [_read_arrays(reader, os.path.join(folder, item)) for item in ('model', 'optimizer')]
 
 
 def _read_arrays(reader, folder):
@@ -223,10 +262,10 @@ def assert_ended_alike(broken, whole, step=MODEL['train__steps']):
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
 
 
-def kill_at_random(workdir, chance, plan):
+def kill_at_random(workdir, chance, plan, changes=MODEL):
     """Launches a run, ends it a moment after step N by the signal, for each (signal, N) of a plan; gives the codes."""
     for number, step in plan:
-        process = launch(workdir, pause=0.02)
+        process = launch(workdir, changes, pause=0.02)
         wait_for(workdir, step, process)
         time.sleep(chance.random() * 0.2)
         os.kill(process.pid, number)

@@ -80,6 +80,21 @@ with distributed.together(cli.explain):
         assert 'the processes differ in the configuration: process 0 has seed=0, process 1 has seed=1' in lines[0]
 
 
+@pytest.mark.parametrize(
+    ('apart', 'says'),
+    [
+        ({'seed': 1}, 'what they were given: process 0 has config.seed=0, process 1 has config.seed=1'),
+        ({'rows': 1}, 'their data: process 0 has manifest '),
+    ],
+)
+def test_a_run_does_not_begin_with_two_configurations_or_two_data_sets(tmp_path, apart, says):
+    processes = launches.launch_two(tmp_path / 'run', apart=apart)
+    assert [launches.finish(process) for process in processes] == [2, 2]
+    for index in range(2):
+        assert f'error: the processes differ in {says}' in launches.words(tmp_path / 'run', index)
+    assert not (tmp_path / 'run').exists()
+
+
 @pytest.mark.parametrize('index', [0, 1])
 def test_one_process_with_bad_input_ends_the_others_with_its_line(start, index):
     source = f"""

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def read_stages():
     """Of each stage its base and its instructions, in order, with comments and line breaks taken out."""
     text = re.sub(r'^\s*#.*\n', '', (ROOT / 'launch/Dockerfile').read_text(), flags=re.M).replace('\\\n', ' ')
-    stages, shared = {}, []
+    stages = {}
     for line in filter(None, map(str.strip, text.splitlines())):
         word, rest = line.split(None, 1)
         if word == 'FROM':
@@ -25,40 +25,40 @@ def read_stages():
             assert as_ == 'AS' and name not in stages
             stages[name] = base, []
         else:
-            (list(stages.values())[-1][1] if stages else shared).append((word, rest))
-    return stages, shared
+            list(stages.values())[-1][1].append((word, rest))
+    return stages
 
 
-def all_of(stages, name, device='cpu'):
-    """A stage's instructions after those that it begins from."""
+def all_of(stages, name):
+    """A stage's instructions after those of the stages that it begins from."""
     base, own = stages[name]
-    base = base.replace('${DEVICE}', device)
-    return (all_of(stages, base, device) if base in stages else [('FROM', base)]) + own
+    return (all_of(stages, base) if base in stages else [('FROM', base)]) + own
 
 
 @pytest.fixture(scope='module')
 def stages():
-    return read_stages()[0]
+    return read_stages()
 
 
-def test_the_last_stage_trains_and_the_device_has_a_default(stages):
-    assert list(stages)[-1] == 'train' and read_stages()[1] == [('ARG', 'DEVICE=cpu')]
+def test_the_last_stage_trains_and_all_begin_from_one_image(stages):
+    assert list(stages)[-1] == 'train'
+    assert {all_of(stages, name)[0] for name in stages} == {('FROM', 'python:3.12-slim')}
     known = ('FROM', 'ARG', 'ENV', 'WORKDIR', 'COPY', 'RUN', 'USER', 'EXPOSE', 'HEALTHCHECK', 'ENTRYPOINT')
     assert {word for name in stages for word, _ in all_of(stages, name)} <= set(known)
 
 
-@pytest.mark.parametrize(
-    ('name', 'device', 'extras'), [('serve', 'cpu', 'serve'), ('serve', 'cuda', 'gpu,serve'), ('train', '', '$EXTRAS')]
-)
-def test_a_stage_installs_its_extras_by_the_lock_and_is_not_root(stages, name, device, extras):
-    instructions = all_of(stages, name, device)
+@pytest.mark.parametrize(('name', 'extras'), [('serve', 'serve'), ('serve-cuda', 'gpu,serve'), ('train', '$EXTRAS')])
+def test_a_stage_installs_its_extras_by_the_lock_and_is_not_root(stages, name, extras):
+    instructions = all_of(stages, name)
     installs = [rest for word, rest in instructions if word == 'RUN' and 'pip install' in rest]
-    assert len(installs) == 1 and '--constraint launch/lock.txt' in installs[0] and f'[{extras}]' in installs[0]
+    assert '--constraint launch/lock.txt' in installs[-1] and f'[{extras}]' in installs[-1]
     settings = configparser.ConfigParser()
     settings.read(ROOT / 'setup.cfg')
     assert all(extra in settings['options.extras_require'] for extra in extras.split(',') if extra[0] != '$')
-    users = [rest for word, rest in instructions if word == 'USER']
-    assert users == ['1000'] and [word for word, _ in instructions].index('USER') > len(instructions) - 5
+    words = [word for word, _ in instructions]
+    last_user = len(words) - 1 - words[::-1].index('USER')
+    assert instructions[last_user] == ('USER', '1000') and not {'RUN', 'COPY'} & set(words[last_user:])
+    assert 'ENTRYPOINT' in words
     for word, rest in instructions:
         if word == 'COPY':
             assert all((ROOT / source).exists() for source in rest.split()[:-1]), rest

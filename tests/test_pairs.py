@@ -101,6 +101,40 @@ def test_a_pair_that_is_stopped_goes_on_to_the_same_bits(make_run, tmp_path, tra
     assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+def test_several_pairs_that_are_stopped_go_on_with_what_is_left(make_run, make_config, tmp_path, monkeypatch):
+    alone = make_run('alone', **PAIR | {'pair': ('fear', 'happiness')})
+    config = make_config(**PAIR, pairs=('anger=happiness', 'fear=happiness'))
+    workdir, real_batches = tmp_path / 'several', PairFeed.batches
+    first, second = (str(workdir / name) for name in ('anger_to_happiness', 'fear_to_happiness'))
+
+    def batches(self, step, *given):
+        if step == 2 and os.path.exists(second) and Checkpoints(second).steps() == [2]:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real_batches(self, step, *given)
+
+    monkeypatch.setattr(PairFeed, 'batches', batches)
+    monkeypatch.setattr(Checkpoints, 'save', _and_wait(Checkpoints.save))
+    with pytest.raises(Stopped):
+        train._train_pairs(config, str(workdir), [], False)
+    assert (Checkpoints(first).steps(), Checkpoints(second).steps()) == ([2, 4], [2, 3])
+    before = os.stat(os.path.join(first, 'checkpoints', '4')).st_mtime_ns
+    assert train._train_pairs(config, str(workdir), [], False) == 0
+    assert os.stat(os.path.join(first, 'checkpoints', '4')).st_mtime_ns == before
+    losses = lambda run: [line['train/loss'] for line in lines(run)]
+    assert losses(second) == losses(alone) != losses(first)
+    assert experiment.read_run(second).config == experiment.read_run(alone).config
+    assert find_pairs([workdir]) == [first, second]
+    assert len(load_translators(find_pairs([workdir]))) == 4
+
+
+def _and_wait(save):
+    def save_and_wait(self, *given):
+        save(self, *given)
+        self.wait()
+
+    return save_and_wait
+
+
 @pytest.fixture
 def judged(make_run):
     """A pair with a judge."""

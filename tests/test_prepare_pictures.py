@@ -125,3 +125,23 @@ def test_landmarks_move_with_what_is_cut_out_and_aligned(aligned, tmp_path, monk
             np.testing.assert_array_equal(valence, np.float32(row.numbers['valence']))
             checked += 1
     assert checked == len(expected.rows)
+
+
+def test_only_what_can_be_read_is_cut_so_that_rejects_thin_no_part_of_a_class(tmp_path, capsys):
+    good = layouts.folders(tmp_path / 'in', per_class=10, splits=('',), names={'anger': 'angry', 'fear': 'fear'})
+    for number in range(10):
+        layouts.write(tmp_path / 'in' / 'fear' / f'broken {number}.png', 'no picture')
+    (tmp_path / 'in' / 'joy').mkdir()
+    layouts.write(tmp_path / 'in' / 'angry' / 'wide.png', layouts.encode(np.zeros((40, 60, 3), np.uint8)))
+    assert main(['--dataset=folder', f'--source={tmp_path / "in"}', f'--output={tmp_path / "out"}']) == 0
+    said = capsys.readouterr().out
+    assert 'Mind: there is no picture in joy' in said
+    assert 'Mind: 1 pictures are oblong' in said and 'Accepted 21 of 31, rejected 10' in said
+    manifest = json.loads((tmp_path / 'out' / 'manifest.json').read_text())
+    assert {split: of_class['fear'] for split, of_class in manifest['counts'].items()} == {
+        'train': 8,
+        'validation': 1,
+        'test': 1,
+    }
+    splits = load_prepared(tmp_path / 'out', lazy=True).splits
+    assert set(good.rows) | {'angry/wide.png'} == {name for split in splits.values() for name in split.ids}

@@ -1,5 +1,6 @@
 """Several pairs from one command: in this process one after the other, or each in a process of its own."""
 
+import fcntl
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import pytest
 from fer_jax import several
 from fer_jax.config import default_config, set_field
 from fer_jax.errors import UserError
+from tests.launches import PAIR, finish, launch_two, words
 
 # Stands in for `python -m fer_jax.train`: notes what it was given and saw, and does what the pair's name says.
 STAND_IN = """
@@ -127,3 +129,15 @@ def test_in_turn_every_pair_is_a_run_and_a_failure_loses_no_other(tmp_path):
 def test_pairs_that_are_not_pairs_are_refused(config, message):
     with pytest.raises(UserError, match=message):
         several.read_pairs(config())
+
+
+def test_among_two_processes_a_pair_that_fails_in_one_ends_both(tmp_path):
+    first = tmp_path / 'run' / 'anger_to_happiness'
+    first.mkdir(parents=True)
+    with open(first / '.lock', 'w') as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        processes = launch_two(tmp_path / 'run', PAIR | {'pairs': ('anger=happiness', 'anger=fear')})
+        assert [finish(process) for process in processes] == [2, 2]
+    for index in range(2):
+        assert f'another process is training in {first}' in words(tmp_path / 'run', index)
+    assert not (tmp_path / 'run' / 'anger_to_fear').exists()

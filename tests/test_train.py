@@ -1,17 +1,20 @@
 import dataclasses
+import fcntl
 import json
 import os
+import subprocess
 
 import jax
 import numpy as np
 import pytest
 
-from fer_jax import experiment, train
+from fer_jax import cli, experiment, train
 from fer_jax.data import stored
 from fer_jax.data.prepared import describe, store_prepared
 from fer_jax.data.record_files import RecordFiles
 from fer_jax.errors import UserError
 from fer_jax.training.checkpoints import Checkpoints
+from tests.launches import small_disk
 
 
 def lines(workdir):
@@ -70,6 +73,31 @@ def test_a_repeated_run_may_ask_for_another_evaluation_but_not_for_another_exper
     assert [member['step'] for member in scores['test']['members']] == [4, 8]
     with pytest.raises(UserError, match='config.seed is 0 there, 1 here'):
         make_run(seed=1)
+
+
+def test_a_workdir_in_which_another_run_trains_is_refused(make_run):
+    workdir = make_run()
+    before = (Checkpoints(workdir).steps(), lines(workdir))
+    with open(os.path.join(workdir, '.lock')) as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match=f'another process is training in {workdir}; wait for it, or take another'):
+            make_run()
+    assert (Checkpoints(workdir).steps(), lines(workdir)) == before
+    assert Checkpoints(workdir).newest() == before[0][-1]
+
+
+def test_a_workdir_that_cannot_be_written_is_one_line(make_run, tmp_path):
+    with small_disk(tmp_path / 'disk', 4096) as disk:
+        workdir = make_run('disk/run')
+        subprocess.run(['mount', '-o', 'remount,ro', disk], check=True)
+        for name in ('disk/run', 'disk/other'):
+            with pytest.raises(OSError) as caught:
+                make_run(name, seed=int(name.endswith('other')))
+            code, line = cli.explain(caught.value)
+            assert code == 1
+            assert line.startswith(f'error: read-only file system ({tmp_path / name}')
+            assert line.endswith('; choose a place you can write')
+        assert Checkpoints(workdir).newest() == 8
 
 
 def test_other_data_under_the_same_name_is_another_experiment(make_run, make_dataset):

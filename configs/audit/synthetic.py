@@ -10,7 +10,7 @@ def get_config():
     config = default_config()
 
     config.data.name = 'synthetic'
-    config.data.synthetic.num_train = 6000
+    config.data.synthetic.num_train = 8000
     config.data.synthetic.size = 32
     config.data.normalize = 'image'
     config.data.fold_by = 'image'

@@ -21,6 +21,8 @@ from fer_jax.data.preparing import NO_FACE, corner
 from fer_jax.data.records import PLACES, Candidate, Reject, Source
 from fer_jax.data.shards import read_shards
 
+_OBLONG = 1.25  # from this ratio of the sides on a square is said to squeeze a picture
+
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
@@ -53,6 +55,7 @@ class Assembly:
         hashes: by split, perceptual hashes, uint64 [N].
         image_shape: height, width and most channels, or None if the pictures differ in height or width.
         channels: the most of any picture.
+        oblong: how many are longer than wide, or wider than long, by more than a quarter.
         faces: counts of pictures by whether a face was found in them: `found`, `kept_without` and `rejected_without`.
         rejects: in the order of the source.
     """
@@ -61,6 +64,7 @@ class Assembly:
     hashes: Mapping[str, np.ndarray]
     image_shape: tuple[int, int, int] | None
     channels: int
+    oblong: int
     faces: Mapping[str, int]
     rejects: Sequence[Reject]
 
@@ -86,6 +90,7 @@ def assemble(source: Source, listing: Listing, folder: Path, counts: Sequence[in
     """Joins the candidates with the shards in `folder`, which hold `counts` of them each."""
     columns, pictures = read_shards(folder, counts)
     rejects = dict(listing.rejects)
+    split_of = _cut(source, listing.candidates, columns['reason'])
     rows_of = collections.defaultdict(list)
     for row, (candidate, rank, reason) in enumerate(
         zip(listing.candidates, listing.ranks, columns['reason'].tolist(), strict=True)
@@ -93,7 +98,7 @@ def assemble(source: Source, listing: Listing, folder: Path, counts: Sequence[in
         if reason:
             rejects[rank] = Reject(candidate.location, reason)
         else:
-            rows_of[candidate.split].append(row)
+            rows_of[split_of.get(candidate.id, candidate.split)].append(row)
     kept = np.concatenate([np.array(rows_of[name], int) for name in SPLITS])
     shapes = np.unique(columns['shape'][kept], axis=0)
     sizes = np.unique(shapes[:, :2], axis=0)
@@ -115,6 +120,7 @@ def assemble(source: Source, listing: Listing, folder: Path, counts: Sequence[in
         hashes,
         (int(sizes[0, 0]), int(sizes[0, 1]), channels) if len(sizes) == 1 else None,
         channels,
+        int(_is_oblong(columns['shape'][kept]).sum()),
         {
             'found': int(columns['found'].sum()),
             'kept_without': int((~columns['found'][kept]).sum()),
@@ -146,6 +152,7 @@ def store(
         **prepared.describe(*names, assembly.splits, assembly.image_shape, assembly.channels),
         **settings,
         'faces': assembly.faces if settings['align'] else None,
+        'oblong': assembly.oblong,
         'total': source.total,
         'accepted': sum(map(len, assembly.splits.values())),
         'rejected': len(assembly.rejects),
@@ -165,6 +172,21 @@ def store(
     findings.write_duplicates({'exact': identical, 'near': near}, source.class_names, directory / 'duplicates.csv')
     overview.draw_overview(made, directory / 'overview.png', identical, near)
     return made
+
+
+def _is_oblong(shapes: np.ndarray) -> np.ndarray:
+    sides = shapes[:, :2]
+    return sides.max(1) > _OBLONG * sides.min(1)
+
+
+def _cut(source: Source, candidates: Sequence[Candidate], reasons: np.ndarray) -> Mapping[str, str]:
+    """By id, the splits of those whose split is decided only now."""
+    if source.cut is None:
+        return {}
+    there = (candidate for candidate, reason in zip(candidates, reasons, strict=True) if not reason)
+    return source.cut(
+        (candidate.id, candidate.emotion, candidate.subject) for candidate in there if candidate.split == 'train'
+    )
 
 
 def _extra(candidates: Sequence[Candidate], moves: np.ndarray) -> dict[str, np.ndarray]:

@@ -237,7 +237,9 @@ def _check_class(dataset: Dataset, name: str) -> None:
     if name not in dataset.class_names:
         close = difflib.get_close_matches(name, dataset.class_names, 1)
         hint = f'; did you mean {close[0]!r}?' if close else '.'
-        raise UserError(f'{dataset.name} has no class {name!r}{hint} Its classes: {", ".join(dataset.class_names)}')
+        there = ', '.join(f'"{known}"' if ',' in known else known for known in dataset.class_names)
+        quotes = '; a flag names those with a comma in these quotes' if '"' in there else ''
+        raise UserError(f'{dataset.name} has no class {name!r}{hint} Its classes: {there}{quotes}')
 
 
 def _with_classes(dataset: Dataset, new_index: Sequence[int], class_names: Sequence[str]) -> Dataset:

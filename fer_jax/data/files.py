@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import itertools
 import os
 import stat
 import sys
@@ -23,10 +24,11 @@ from fer_jax.errors import UserError
 
 # The characters of Unicode's property Bidi_Control.
 _TURNING = frozenset('\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069')
+_TOGETHER = 64  # files hashed by a thread at a time: handing over a small one costs more than hashing it
 _JUNK = ('thumbs.db', 'ehthumbs.db', 'desktop.ini', '__macosx')
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Member:
     """One file: printable name with '/' between the parts, size in bytes, path on disk (None inside a zip).
 
@@ -119,6 +121,16 @@ def open_members(path: Path) -> Iterator[tuple[Member, ...]]:
     yield (Member(printable(path.name), path.stat().st_size, functools.partial(path.open, 'rb'), path),)
 
 
+def folder_names(path: Path) -> Iterator[str]:
+    """The folders with files in a directory or zip, and empty ones, as the names of members; none in a single file."""
+    if path.is_dir():
+        for folder, _ in _folders(path):
+            yield printable(Path(folder).relative_to(path).as_posix())
+    elif zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:  # not each lists its folders
+            yield from {_name(info).rpartition('/')[0] for info in archive.infolist()} - {''}
+
+
 def fingerprint(path: Path, members: Sequence[Member]) -> tuple[str, int]:
     """SHA-256 (hex) and size in bytes of a file; of a directory, over names and contents of `members`.
 
@@ -132,7 +144,9 @@ def fingerprint(path: Path, members: Sequence[Member]) -> tuple[str, int]:
     with bar, ThreadPoolExecutor() as threads:
         for start in range(0, len(members), 1024):  # all at once could not be interrupted
             block = members[start : start + 1024]
-            for member, content in zip(block, threads.map(_digest, block), strict=True):
+            shares = [block[first : first + _TOGETHER] for first in range(0, len(block), _TOGETHER)]
+            contents = itertools.chain.from_iterable(threads.map(_digests, shares))
+            for member, content in zip(block, contents, strict=True):
                 digest.update(member.name.encode() + b'\0' + content)
             bar.update(len(block))
     return digest.hexdigest(), sum(max(member.size, 0) for member in members)
@@ -150,6 +164,10 @@ def printable(name: str | os.PathLike) -> str:
         return text
     misleads = lambda letter: letter in _TURNING or unicodedata.category(letter) in ('Cc', 'Cs', 'Zl', 'Zp')
     return ''.join(repr(letter)[1:-1] if misleads(letter) else letter for letter in text)
+
+
+def _digests(members: Sequence[Member]) -> list[bytes]:
+    return [_digest(member) for member in members]
 
 
 def _digest(member: Member) -> bytes:
@@ -198,6 +216,14 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
 
 
 def _walk(root: Path) -> Iterator[Member]:
+    for folder, names in _folders(root):
+        above = os.path.relpath(folder, root)
+        for name in names:
+            yield _file(Path(folder, name), printable(name if above == os.curdir else f'{above}/{name}'))
+
+
+def _folders(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """Every folder, links followed, and the names of the files in it."""
     seen = {os.path.realpath(root)}
 
     def fail(error: OSError):
@@ -211,9 +237,7 @@ def _walk(root: Path) -> Iterator[Member]:
                 seen.add(real)
                 kept.append(name)
         folders[:] = kept
-        for name in names:
-            path = Path(folder, name)
-            yield _file(path, printable(path.relative_to(root).as_posix()))
+        yield folder, names
 
 
 def _file(path: Path, name: str) -> Member:

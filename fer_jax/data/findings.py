@@ -41,6 +41,11 @@ def report_lines(dataset: Dataset, rejects: Sequence[Reject], skipped: Sequence[
             f'Faces found in {faces["found"]:,} pictures; without: {faces["kept_without"]:,} kept, '
             f'{faces["rejected_without"]:,} rejected (see alignment.png)'
         )
+    if manifest['oblong']:
+        yield (
+            f'Mind: {manifest["oblong"]:,} pictures are oblong (by more than a quarter), and training squeezes each to '
+            'a square of config.data.size; --align cuts out the faces instead'
+        )
     yield from _duplicate_lines('Identical images', manifest['duplicates'], counts)
     near = manifest['near_duplicates']
     yield from _duplicate_lines(f'Nearly identical images (at most {near["distance"]} bits of 64 apart)', near, counts)

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from fer_jax.data.files import PictureFiles
 from fer_jax.data.pixels import decode_unchanged, parse_pixels
 from fer_jax.data.records import Candidate, PixelText
 from fer_jax.data.shards import ShardWriter, read_index
-from fer_jax.data.workers import in_order
+from fer_jax.data.workers import DIED, each_alone, in_order
 
 SHARD_SIZE = 256  # candidates; what a kill makes each worker lose
 NO_FACE = 'no face found'
+CRASHES = 'reading it ends the process that does so: its decoder crashes, or needs more memory than there is'
 
 _ALIGNED_AT_ONCE = 16
 _SMALL = 64 * 64  # pixels up to which our PNG is decoded several times faster than a JPEG of the same picture
@@ -71,6 +72,7 @@ class Plan:
     folder: Path
     shards: Sequence[Sequence[Candidate]]
     missing: Sequence[int]
+    was_cut_short: bool  # an earlier run ended within a shard, in whatever way
 
     @property
     def counts(self) -> list[int]:
@@ -86,7 +88,7 @@ def plan_shards(candidates: Sequence[Candidate], folder: Path) -> Plan:
     """Cuts the candidates into shards and looks which of them are in `folder` already."""
     shards = _cut(candidates, SHARD_SIZE)
     missing = [number for number, shard in enumerate(shards) if read_index(folder, number, len(shard)) is None]
-    return Plan(folder, shards, missing)
+    return Plan(folder, shards, missing, any(folder.glob('*.pictures.*')))
 
 
 def prepare_pictures(
@@ -99,6 +101,9 @@ def prepare_pictures(
     progress: Callable[[int], Any] = lambda _: None,
 ) -> None:
     """Makes the missing shards.
+
+    A picture that ends its process is found and rejected. In this process, where one shard is made, that needs a
+    second run: an earlier one that was cut short may have been ended by a picture, and so leads to processes.
 
     Args:
         image_shape: what pictures must have before they are aligned; None: anything.
@@ -113,23 +118,37 @@ def prepare_pictures(
     with _FILES:
         if align is None:
             jobs = ((plan.folder, number, plan.shards[number], image_shape) for number in plan.missing)
-            with contextlib.closing(in_order(make_shard, jobs, workers)) as counts:
+            made = in_order(make_shard, jobs, workers, _rescue_shard, plan.was_cut_short)
+            with contextlib.closing(made) as counts:
                 for count in counts:
                     progress(count)
             return
         batches = {number: _cut(plan.shards[number], _ALIGNED_AT_ONCE) for number in plan.missing}
         jobs = ((batch, image_shape) for number in plan.missing for batch in batches[number])
-        with contextlib.closing(in_order(read_faces, jobs, workers)) as outcomes:
+        read = in_order(read_faces, jobs, workers, _rescue_faces, plan.was_cut_short)
+        with contextlib.closing(read) as outcomes:
             for number in plan.missing:
                 own = itertools.islice(outcomes, len(batches[number]))
                 _make_aligned_shard(plan.folder, number, own, align, keep_missing, progress)
 
 
-def make_shard(folder: Path, number: int, candidates: Sequence[Candidate], image_shape: Shape | None) -> int:
-    """Reads, checks and encodes the pictures of one shard; returns how many candidates that were."""
+def make_shard(
+    folder: Path,
+    number: int,
+    candidates: Sequence[Candidate],
+    image_shape: Shape | None,
+    crashing: Collection[int] = (),
+) -> int:
+    """Reads, checks and encodes the pictures of one shard; returns how many candidates that were.
+
+    Args:
+        crashing: places among the candidates that are rejected as CRASHES, unread.
+    """
     with ShardWriter(folder, number) as shard:
-        for candidate in candidates:
+        for place, candidate in enumerate(candidates):
             try:
+                if place in crashing:
+                    raise ValueError(CRASHES)
                 image, jpeg = read_face(candidate, image_shape, _FILES)
             except ValueError as error:
                 shard.reject(str(error))
@@ -148,6 +167,26 @@ def read_faces(candidates: Sequence[Candidate], image_shape: Shape | None) -> li
         except ValueError as error:
             outcomes.append(str(error))
     return outcomes
+
+
+def _rescue_shard(folder: Path, number: int, candidates: Sequence[Candidate], image_shape: Shape | None) -> int:
+    """What `make_shard` does, where a picture ended its process."""
+    read = each_alone(_try_face, ((candidate, image_shape) for candidate in candidates))
+    crashing = [place for place, outcome in enumerate(read) if outcome is DIED]
+    (made,) = in_order(make_shard, [(folder, number, candidates, image_shape, crashing)], 1, apart=True)
+    return made
+
+
+def _rescue_faces(candidates: Sequence[Candidate], image_shape: Shape | None) -> list[tuple[np.ndarray, int] | str]:
+    """What `read_faces` gives, where a picture ended its process."""
+    read = each_alone(read_faces, (([candidate], image_shape) for candidate in candidates))
+    return [CRASHES if outcome is DIED else outcome[0] for outcome in read]
+
+
+def _try_face(candidate: Candidate, image_shape: Shape | None) -> None:
+    """For whoever wants to know whether the process survives it."""
+    with contextlib.suppress(ValueError):
+        read_face(candidate, image_shape, _FILES)
 
 
 def made_smaller(image: np.ndarray) -> tuple[np.ndarray, int]:

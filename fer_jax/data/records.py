@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +96,9 @@ class Source:
         skipped: names of what is no example: hidden files, blank lines, files beside the data.
         fingerprint: computes SHA-256 (hex) and size in bytes of what `read` and the pictures' reading read.
         read: yields `total` candidates and rejects, the same ones whenever it is called.
+        cut: from id, class and subject of each training candidate whose picture can be used to the split that it then
+            belongs to; None where the candidates' own splits stay.
+        remarks: what the user should mind, a line each.
     """
 
     path: Path
@@ -106,3 +109,5 @@ class Source:
     skipped: tuple[str, ...]
     fingerprint: Callable[[], tuple[str, int]]
     read: Callable[[], Iterator[Candidate | Reject]]
+    cut: Callable[[Iterable[tuple[str, str, str]]], Mapping[str, str]] | None = None
+    remarks: tuple[str, ...] = ()

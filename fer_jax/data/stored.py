@@ -195,7 +195,7 @@ class StoredImages:
         if smaller and data.startswith(b'\xff\xd8'):
             picture = _decode_smaller(data, self.side)
         else:
-            picture = decode_stored(data)
+            picture = decode_stored(data, spread=self.channels == 3 and not check)
             if check and pixel_hash(picture) != expected:
                 raise ValueError(f'the pixels of {feature["id"].bytes_list.value[0].decode()} have changed')
         if self.side:

@@ -102,6 +102,8 @@ class Generator(nn.Module):
         channels: C, of the images given and made.
         blocks: residual blocks; the paper has 6 for 128 pixels, 9 for 256.
         width: channels of the first layer.
+        skip: add to the image instead of making it anew: untrained, such a generator changes nothing, so that
+            it need not learn first to give back what it is given. The authors' has no such shortcut.
         dtype: of the computation; parameters and the norms' statistics are float32.
         as_product: see `Upsample`.
     """
@@ -109,6 +111,7 @@ class Generator(nn.Module):
     channels: int
     blocks: int = 9
     width: int = 64
+    skip: bool = False
     dtype: Any = jnp.float32
     as_product: bool | None = None
 
@@ -126,8 +129,10 @@ class Generator(nn.Module):
             x = ResidualBlock(self.dtype)(x)
         for factor in (2, 1):
             x = nn.relu(instance_norm(Upsample(factor * self.width, self.dtype, self.as_product)(x)))
-        x = conv(self.channels, (7, 7), padding='VALID')(reflect(x, 3))
-        return jnp.tanh(x.astype(jnp.float32))[:, :h, :w]
+        last_init = nn.initializers.zeros if self.skip else _init
+        x = conv(self.channels, (7, 7), padding='VALID', kernel_init=last_init)(reflect(x, 3))
+        made_BHWC = jnp.tanh(x.astype(jnp.float32))[:, :h, :w]
+        return jnp.clip(images_BHWC + 2 * made_BHWC, -1.0, 1.0) if self.skip else made_BHWC
 
 
 class Discriminator(nn.Module):

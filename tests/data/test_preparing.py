@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -251,3 +252,39 @@ def test_a_picture_in_memory_is_closed_again(tmp_path):
     (tmp_path / 'a.png').write_bytes(buffer.getvalue())
     prepared([candidate(FilePicture(tmp_path / 'a.png'))], tmp_path)
     assert not preparing._FILES._zips
+
+
+@dataclasses.dataclass(frozen=True)
+class Deadly(FilePicture):
+    """Ends any process but the one in which the test runs as soon as it is to be read."""
+
+    tester: int = dataclasses.field(default_factory=os.getpid)
+
+    def __getattribute__(self, name):
+        if name == 'path' and os.getpid() != object.__getattribute__(self, 'tester'):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize('align', (None, darkest_corner))
+def test_a_picture_that_crashes_its_decoder_is_a_reject_like_any_other(align, small_shards, tmp_path):
+    bad = {5, 12, 18}
+    candidates = [candidate(Deadly(tmp_path / 'a.png'), row) if row in bad else text(row) for row in range(34)]
+    _, columns, pictures = prepared(candidates, tmp_path, workers=2, align=align)
+    assert columns['reason'].tolist() == [preparing.CRASHES if row in bad else '' for row in range(34)]
+    np.testing.assert_array_equal(pictures[33][:3, :3], read(text(33).picture)[0][:3, :3])
+
+
+def test_after_a_run_that_was_cut_short_even_one_shard_is_made_by_another_process(tmp_path):
+    candidates = [text(0), candidate(Deadly(tmp_path / 'a.png'), 1), text(2)]
+    _, columns, _ = prepared(candidates, tmp_path)
+    assert columns['reason'].tolist() == ['', 'unreadable: not a regular file', '']
+    (tmp_path / '000000.npz').unlink()
+    (tmp_path / '000000.pictures.123').write_bytes(b'a part')
+    _, columns, _ = prepared(candidates, tmp_path)
+    assert columns['reason'].tolist() == ['', preparing.CRASHES, '']
+
+
+def test_jobs_whose_processes_died_are_done_again_and_in_their_order():
+    results = in_order(wait_or_die, ((number % 7,) for number in range(20)), 3, rescue=lambda number: -number)
+    assert list(results) == [-3 if number % 7 == 3 else number % 7 for number in range(20)]

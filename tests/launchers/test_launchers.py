@@ -45,7 +45,9 @@ def kill_one(workdir):
     os.kill(processes[-1], signal.SIGKILL)
     killed = time.monotonic()
     running.wait_for(lambda: not set(processes) & set(running.training_processes(workdir)), 'the end', 30)
-    return time.monotonic() - killed
+    seconds = time.monotonic() - killed
+    print(f'the other ended after {seconds:.1f} s', flush=True)
+    return seconds
 
 
 def test_one_of_two_local_processes_is_killed(tmp_path, unbroken):
@@ -127,6 +129,7 @@ def test_the_link_between_two_hosts_is_cut(tmp_path, unbroken, hosts):
     set_link('down')
     cut = time.monotonic()
     running.wait_for(lambda: not set(trainings) & set(running.training_processes(workdir)), 'the end of both', 30)
+    print(f'both ended after {time.monotonic() - cut:.1f} s', flush=True)
     assert time.monotonic() - cut < 10
     set_link('up')
     said = [(tmp_path / f'output{index}') for index in range(2)]

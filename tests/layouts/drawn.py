@@ -122,16 +122,31 @@ def huge_npy():
 
 
 def read(open_source, path, **options):
-    """Candidates, rejects and the source; every candidate has an id, a class and a split of its own."""
+    """Candidates, rejects and the source; every candidate has an id, a class and a split of its own.
+
+    Where a source is cut anew, every picture is taken to be readable.
+    """
     with open_source(path, ReaderOptions(**options)) as source:
         records = list(source.read())
     assert len(records) == source.total
     rejects = [record for record in records if isinstance(record, Reject)]
-    candidates = [record for record in records if isinstance(record, Candidate)]
+    candidates = cut_anew(source, [record for record in records if isinstance(record, Candidate)])
     assert len({candidate.id for candidate in candidates}) == len(candidates)
     assert {candidate.emotion for candidate in candidates} <= set(source.class_names)
     assert {candidate.split for candidate in candidates} <= set(SPLITS)
     return candidates, rejects, source
+
+
+def cut_anew(source, candidates):
+    """The candidates in the splits to which they come when all their pictures can be read."""
+    if source.cut is None:
+        return candidates
+    train = [candidate for candidate in candidates if candidate.split == 'train']
+    split_of = source.cut((candidate.id, candidate.emotion, candidate.subject) for candidate in train)
+    assert split_of.keys() == {candidate.id for candidate in train}
+    return [
+        dataclasses.replace(candidate, split=split_of.get(candidate.id, candidate.split)) for candidate in candidates
+    ]
 
 
 def compare(open_source, expected, path=None, **options):

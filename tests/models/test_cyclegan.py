@@ -152,3 +152,17 @@ def test_any_size_comes_back_and_bfloat16_stays_near():
 def test_images_too_small_for_patches_are_refused():
     with pytest.raises(UserError, match='Discriminator needs images of at least 24 pixels a side; it would see 23'):
         jax.eval_shape(Discriminator().init, jax.random.key(0), jnp.zeros((1, 23, 40, 3)))
+
+
+def test_a_generator_that_adds_changes_nothing_before_it_is_trained_and_stays_in_range():
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 10, 9, 1)).astype(np.float32)
+    generator = Generator(1, blocks=0, width=2, skip=True)
+    params = jax.tree.map(jnp.asarray, draw(generator, images.shape))
+    untrained = params | {'Conv_3': jax.tree.map(jnp.zeros_like, params['Conv_3'])}
+    shapes = jax.eval_shape(generator.init, jax.random.key(0), jnp.asarray(images))['params']
+    assert jax.tree.structure(shapes) == jax.tree.structure(untrained)
+    np.testing.assert_array_equal(generator.apply({'params': untrained}, images), images)
+    added = Generator(1, blocks=0, width=2).apply({'params': params}, images)
+    made = generator.apply({'params': params}, images)
+    np.testing.assert_allclose(made, np.clip(images + 2 * added, -1, 1), atol=1e-6)
+    assert abs(made).max() == 1

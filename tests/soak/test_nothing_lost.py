@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import signal
+import time
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ import pytest
 from fer_jax.training.checkpoints import Checkpoints
 from tests.launches import (
     MODEL,
+    PAIR,
     assert_ended_alike,
     damage_file,
     finish,
@@ -24,33 +26,42 @@ from tests.launches import (
     said,
     steps,
     stop_one_of_two,
+    wait_for,
     words,
 )
 
 pytestmark = pytest.mark.soak
+
+LONG_PAIR = PAIR | {
+    'train__steps': 60,
+    'log_every_steps': 4,
+    'evaluation__every_steps': 12,
+    'checkpoint__every_steps': 5,
+}
 
 
 def times(full):
     return max(1, round(full * float(os.environ.get('FER_JAX_SOAK', '1'))))
 
 
-def test_killed_fifty_times(tmp_path):
+@pytest.mark.parametrize(('changes', 'kills'), [(MODEL, 50), (LONG_PAIR, 10)], ids=['classifier', 'pair'])
+def test_killed_again_and_again(tmp_path, changes, kills):
     """Each kill falls on a random moment of a run; a run that ended before its kill begins anew, and must be right."""
     whole, chance = tmp_path / 'whole', random.Random(os.urandom(4))
-    assert finish(launch(whole)) == 0
-    wanted, killed, runs = times(50), 0, 0
+    assert finish(launch(whole, changes)) == 0
+    wanted, killed, runs = times(kills), 0, 0
     while killed < wanted:
         runs += 1
         broken = tmp_path / f'broken_{runs}'
-        last = MODEL['train__steps'] - 5
+        last = changes['train__steps'] - 5
         while killed < wanted and (at := max(steps(broken), default=0)) < last:
             step = chance.randrange(at, min(at + 15, last)) + 1
-            for _, code in kill_at_random(broken, chance, [(signal.SIGKILL, step)]):
+            for _, code in kill_at_random(broken, chance, [(signal.SIGKILL, step)], changes):
                 assert code in (0, -signal.SIGKILL)
                 killed += code != 0
                 print(f'kill {killed} after step {step}', flush=True)
-        assert finish(launch(broken)) == 0
-        assert_ended_alike(broken, whole)
+        assert finish(launch(broken, changes)) == 0
+        assert_ended_alike(broken, whole, changes['train__steps'])
         logged = [line['step'] for line in log(broken)]
         assert logged == sorted(set(logged))
         shutil.rmtree(broken)
@@ -71,13 +82,26 @@ def test_one_of_two_stopped_twenty_times(tmp_path):
     assert_ended_alike(workdir, whole, end)
 
 
-def test_one_of_two_stopped_while_they_train_a_network(tmp_path):
+@pytest.mark.parametrize(('changes', 'devices'), [(MODEL, 1), (LONG_PAIR, 4)], ids=['classifier', 'pair'])
+def test_one_of_two_stopped_and_one_killed_while_they_train(tmp_path, changes, devices):
     workdir, whole, chance = tmp_path / 'run', tmp_path / 'whole', random.Random(os.urandom(4))
-    for _ in range(times(4)):
-        print('stopped at', stop_one_of_two(launch_two(workdir, pause=0.05), workdir, chance), flush=True)
+    for _ in range(times(3)):
+        stopped = stop_one_of_two(launch_two(workdir, changes, 0.05, devices), workdir, chance)
+        print('stopped at', stopped, flush=True)
+    left = shutil.copytree(workdir, tmp_path / 'left')
+    processes = launch_two(workdir, changes, 0.05, devices)
+    wait_for(workdir, steps(workdir)[-1] + 1, processes[0])
+    os.kill(processes[1].pid, signal.SIGKILL)
+    killed = time.monotonic()
+    assert [finish(process) for process in processes] == [75, -signal.SIGKILL]
+    print(f'the other ended after {time.monotonic() - killed:.1f} s', flush=True)
+    assert time.monotonic() - killed < 5
     for folder in (workdir, whole):
-        assert [finish(process, 900) for process in launch_two(folder)] == [0, 0]
-    assert_ended_alike(workdir, whole)
+        assert [finish(process, 900) for process in launch_two(folder, changes, devices=devices)] == [0, 0]
+    assert_ended_alike(workdir, whole, changes['train__steps'])
+    # What two processes have saved, one takes up alone.
+    assert finish(launch(left, changes)) == 0
+    assert [line['step'] for line in log(left)] == [line['step'] for line in log(whole)]
 
 
 def test_a_thousand_damages(tmp_path):

@@ -16,7 +16,7 @@ from pathlib import Path
 from fer_jax.data.files import Member, fingerprint, printable
 from fer_jax.data.readers.affectnet_labels import emotion_of, numbers_of
 from fer_jax.data.readers.npy import parse_number
-from fer_jax.data.readers.sources import is_picture, names_of, picture
+from fer_jax.data.readers.sources import SPLIT_OF_NAME, is_picture, names_of, picture
 from fer_jax.data.readers.tables import LOOKED_AT, Table, find_pictures, find_tables
 from fer_jax.data.records import Candidate, Reject, Source
 from fer_jax.errors import UserError
@@ -102,13 +102,21 @@ def _part(split: str, table: Table, pictures: Mapping[str, Member]) -> _Part:
     wanted = {key: table.columns.index(key) for key in keys}
     rows = (cells for _, cells in table.rows(wanted) if not isinstance(cells, str))
     paths = [_relative(cells[_PATH]) for cells in itertools.islice(rows, LOOKED_AT)]
-    folder = find_pictures(pictures.values(), paths)
+    # train/0/1.jpg and val/0/1.jpg may both be there: a folder named by another split is the last to be looked into.
+    own = [member for member in pictures.values() if not _is_of_another(split, member)]
+    folder = find_pictures(own, paths)
+    if folder is None:
+        folder = find_pictures(pictures.values(), paths)
     if folder is None:
         first = f' (the first: {paths[0][:80]!r})' if paths else ''
         raise UserError(
             f'none of the pictures that {table.member.name} names is there{first}; give the folder above both'
         )
     return _Part(split, table, wanted, folder)
+
+
+def _is_of_another(split: str, member: Member) -> bool:
+    return any(SPLIT_OF_NAME.get(folder.lower(), split) != split for folder in member.name.split('/')[:-1])
 
 
 def _relative(path: str) -> str:
@@ -119,6 +127,7 @@ def _read(
     path: Path, parts: Sequence[_Part], pictures: Mapping[str, Member], emotions: Sequence[str]
 ) -> Iterator[Candidate | Reject]:
     taken: dict[str, str] = {}
+    together = len({part.folder for part in parts}) == 1
     for part in parts:
         for number, cells in part.table.rows(part.wanted):
             location = f'{part.table.member.name}:{number}'
@@ -126,19 +135,22 @@ def _read(
                 if isinstance(cells, str):
                     raise ValueError(cells)
                 relative = _relative(cells[_PATH])
-                if part.folder + relative not in pictures:
+                name = part.folder + relative
+                if name not in pictures:
                     raise ValueError(f'there is no picture {relative[:200]!r}')
-                if relative in taken:
-                    raise ValueError(f'the same picture as {taken[relative]}')
-                taken[relative] = location
+                if name in taken:
+                    raise ValueError(f'the same picture as {taken[name]}')
+                taken[name] = location
                 emotion = emotion_of(cells[_LABEL], emotions)
                 box = _box(cells)
                 numbers = numbers_of({kind: cells.get(name) for name, kind in _KIND_OF_COLUMN.items()})
             except ValueError as error:
                 yield Reject(location, str(error))
             else:
-                where = picture(path, pictures[part.folder + relative])
-                yield Candidate(location, part.split, emotion, relative, where, box=box, numbers=numbers)
+                # Two tables may each have a picture of this path, in folders of their own.
+                identity = relative if together else f'{part.split}/{relative}'
+                where = picture(path, pictures[name])
+                yield Candidate(location, part.split, emotion, identity, where, box=box, numbers=numbers)
 
 
 def _box(cells: Mapping[str, str]) -> tuple[float, float, float, float] | None:

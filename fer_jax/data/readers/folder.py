@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from fer_jax.data.files import Member, fingerprint, printable
+from fer_jax.data.files import Member, fingerprint, folder_names, printable
 from fer_jax.data.readers import cuts
 from fer_jax.data.readers.emotions import class_name, in_order
 from fer_jax.data.readers.sources import SPLIT_OF_NAME, is_picture, names_of, open_files, picture, refuse
@@ -38,8 +38,9 @@ def open_source(path: Path, options: ReaderOptions) -> Iterator[Source]:
         layout = find_layout(pictures)
         places = {found for found in map(layout.try_place, pictures) if found}
         class_names = in_order(name for _, name in places)
+        empty = _without_pictures(layout, pictures, folder_names(path))
         if len(class_names) < 2:
-            found = f'only {class_names[0]}' if class_names else 'none'
+            found = (f'only {class_names[0]}' if class_names else 'none') + ''.join(f'; {remark}' for remark in empty)
             raise UserError(
                 f'{printable(path)} is no folder of classes: it needs CLASS/picture.jpg or train/CLASS/picture.jpg '
                 f'of two classes or more; found: {found}'
@@ -53,6 +54,7 @@ def open_source(path: Path, options: ReaderOptions) -> Iterator[Source]:
             skipped=names_of(members, pictures),
             fingerprint=functools.partial(fingerprint, path, pictures),
             read=functools.partial(read_folders, path, pictures, layout, class_name),
+            remarks=empty,
         )
         shares = options.split or (() if layout.has_splits else cuts.DEFAULT_SHARES)
         yield cuts.cut_anew(source, {split for split, _ in places}, shares, options.seed)
@@ -128,6 +130,23 @@ def find_layout(pictures: Sequence[Member]) -> Layout:
     if 2 * len(below) >= len(names) and _mostly_splits(below):
         return Layout(class_at=level, split_at=level + 1)
     return Layout(class_at=level)
+
+
+def _without_pictures(layout: Layout, pictures: Sequence[Member], folders: Iterable[str]) -> tuple[str, ...]:
+    """Words on the class folders in which there is no picture; those of which nothing is known are none."""
+    deep = layout.class_at + 1
+    filled = {tuple(member.name.split('/')[:-1][:deep]) for member in pictures}
+    above = {parts[: layout.top] for parts in filled if len(parts) == deep}
+    found = []
+    for name in sorted(folders):
+        parts = tuple(name.split('/'))
+        known = len(parts) == deep and parts[: layout.top] in above and not Member(name, 0, None).is_junk
+        if known and layout.has_splits and layout.split_at < layout.class_at:
+            known = parts[layout.split_at].lower() in SPLIT_OF_NAME
+        if known and parts not in filled:
+            found.append('/'.join(parts[layout.top :]))
+    more = f' and {len(found) - 5} more' if len(found) > 5 else ''
+    return (f'there is no picture in {", ".join(found[:5])}{more}',) if found else ()
 
 
 def _mostly_splits(names: Sequence[str]) -> bool:

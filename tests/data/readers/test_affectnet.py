@@ -219,3 +219,22 @@ def test_npy_of_version_two_and_numbers_in_every_dress():
     np.lib.format.write_array(buffer, np.array([[2.5]]), (2, 0))
     assert parse_number(parse_npy(buffer.getvalue())) == 2.5
     assert [parse_number(np.array(value)) for value in ('3', ' 3 ', b'3', 3, 3.0, True)] == [3, 3, 3, 3, 3, 1]
+
+
+@pytest.mark.parametrize('names', (('train/', 'val/'), ('a/', 'b/')))
+def test_two_tables_may_have_pictures_of_equal_paths_in_folders_of_their_own(names, tmp_path):
+    for folder, table, count in zip(names, ('training.csv', 'validation.csv'), (3, 2), strict=True):
+        lines = ['subDirectory_filePath,expression']
+        for number in range(count):
+            lines.append(f'0/{number}.png,{number}')
+            layouts.write(tmp_path / folder / f'0/{number}.png', layouts.encode(layouts.face('anger', number)))
+        if names[0] == 'a/':  # nothing but a picture that the other lacks tells the folder
+            lines.append(f'1/{folder[0]}.png,3')
+            layouts.write(tmp_path / folder / f'1/{folder[0]}.png', layouts.encode(layouts.face('fear', 0)))
+        layouts.write(tmp_path / table, '\n'.join(lines))
+    candidates, rejects, source = layouts.read(affectnet.open_source, tmp_path)
+    assert not rejects and source.total == len(candidates) == (5 if names[0] == 'train/' else 7)
+    for split, folder in zip(('train', 'validation'), names, strict=True):
+        own = [row for row in candidates if row.split == split]
+        assert all(row.id.startswith(f'{split}/0/') or row.id.startswith(f'{split}/1/') for row in own)
+        assert {row.picture.path.relative_to(tmp_path).parts[0] for row in own} == {folder[0:-1]}

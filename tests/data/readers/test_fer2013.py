@@ -131,6 +131,9 @@ def read(path, **options):
             else:
                 examples.append(Example(record.location, record.split, record.emotion, record.id, image))
     assert len(examples) + len(rejects) == source.total
+    if source.cut:
+        split_of = source.cut((row.id, row.emotion, '') for row in examples if row.split == 'train')
+        examples = [dataclasses.replace(row, split=split_of.get(row.id, row.split)) for row in examples]
     return examples, rejects, source
 
 

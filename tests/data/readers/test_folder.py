@@ -1,6 +1,8 @@
 """Any folder of classes: emotions by any spelling, other classes by their own names, splits found or cut."""
 
 import collections
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -164,3 +166,37 @@ def test_a_cut_is_to_the_nearest_whole_number(n):
     counts = collections.Counter(split_of.values())
     assert counts['train'] == round(0.8 * n)
     assert counts['train'] + counts['validation'] == round(round(0.9 * n, 6))
+
+
+EMPTY = {
+    'flat': (['', 'cat/1.png', 'dog/1.png', 'empty/', 'words/notes.txt', '.hidden/'], 'empty, words'),
+    'with splits': (
+        ['top/train/cat/1.png', 'top/train/dog/1.png', 'top/val/dog/', 'other/x/', 'top/misc/x/'],
+        'val/dog',
+    ),
+    'none': (['cat/1.png', 'dog/deeper/1.png'], ''),
+    'many': (['cat/1.png', 'dog/1.png', *(f'e{number}/' for number in range(7))], 'e0, e1, e2, e3, e4 and 2 more'),
+}
+
+
+@pytest.mark.parametrize('zipped', (False, True))
+@pytest.mark.parametrize('case', EMPTY)
+def test_class_folders_without_a_picture_are_named(case, zipped, tmp_path):
+    names, expected = EMPTY[case]
+    root = tmp_path / 'in'
+    for name in names:
+        if name.endswith('/'):
+            (root / name).mkdir(parents=True)
+        else:
+            layouts.write(root / (name or 'x.txt'), layouts.encode(layouts.face('anger', 0)))
+    if zipped:
+        root = Path(shutil.make_archive(tmp_path / 'a', 'zip', root))
+    _, _, source = layouts.read(folder.open_source, root)
+    assert source.remarks == ((f'there is no picture in {expected}',) if expected else ())
+
+
+def test_one_class_with_pictures_and_one_without_is_said(tmp_path):
+    layouts.write(tmp_path / 'cat' / '1.png', 'x')
+    (tmp_path / 'dog').mkdir()
+    with pytest.raises(UserError, match='found: only cat; there is no picture in dog'):
+        layouts.read(folder.open_source, tmp_path)

@@ -15,8 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from fer_jax import rehearsal
-from fer_jax.config import Table, TableStep, as_flags, flatten, load_config
+from fer_jax.config import Table, TableStep, as_flags, default_config, flatten, load_config
 from fer_jax.data.dataset import Dataset
 from fer_jax.errors import UserError
 
@@ -99,6 +101,8 @@ class StepJob:
             return False
         except ValueError:
             raise UserError(f'{self.record} cannot be read; move it away and run the same command again') from None
+        if isinstance(there.get('config'), dict):  # one from before a field was there is as one with its default
+            there['config'] = _fields(default_config(), {}) | there['config']
         for name, wanted in self._described().items():
             if there.get(name) != wanted:
                 raise UserError(
@@ -123,10 +127,7 @@ class StepJob:
         if files:
             config = load_config(files[-1], [word for word in command if word.startswith('--config.')])
             at = {str(job.directory): f'{{{job.step.name}}}' for job in self.inputs}
-            described['config'] = {
-                name: _moved(list(value) if isinstance(value, tuple) else value, at)
-                for name, value in flatten(config).items()
-            }
+            described['config'] = _fields(config, at)
             described['data'] = _manifest_hash(config.data.name)
         described['inputs'] = {job.step.name: _hash(job._described()) for job in self.inputs}
         return described
@@ -181,6 +182,13 @@ def _manifest_hash(name: str) -> str:
     return Dataset('', (), {}, json.loads(manifest.read_text())).manifest_hash if manifest.exists() else name
 
 
+def _fields(config: ConfigDict, at: Mapping[str, str]) -> dict[str, Any]:
+    """As they come back from JSON, with the places of inputs by their names."""
+    return {
+        name: _moved(list(value) if isinstance(value, tuple) else value, at) for name, value in flatten(config).items()
+    }
+
+
 def _moved(value: Any, at: Mapping[str, str]) -> Any:
     if isinstance(value, list):
         return [_moved(part, at) for part in value]
@@ -190,6 +198,10 @@ def _moved(value: Any, at: Mapping[str, str]) -> Any:
 
 
 def _hash(described: Mapping[str, Any]) -> str:
+    """Of what differs from the defaults, so that a field that comes to be changes no hash."""
+    defaults = _fields(default_config(), {})
+    changed = {name: value for name, value in described.get('config', {}).items() if value != defaults[name]}
+    described = {**described, 'config': changed}
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
 
 

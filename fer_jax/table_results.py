@@ -81,7 +81,7 @@ def _read_row(jobs: Sequence[Job], output: Path, flag: str, run: Run | None) -> 
         'seconds': sum(map(training_seconds, runs)) if runs else None,
         'device': ', '.join(sorted(devices)),
         'manifest': ', '.join(sorted({entry['manifest_hash'] for entry in described})),
-        'command': f"python -m fer_jax.reproduce {flag} --rows='{row.name}'",
+        'command': f'python -m fer_jax.reproduce {flag} --rows={_quoted(row.name)}',
     }
     if row.fold_by:
         results = {by: [found[job][row.read] for job in done if job.by == by] for by in row.fold_by}
@@ -96,6 +96,10 @@ def _read_row(jobs: Sequence[Job], output: Path, flag: str, run: Run | None) -> 
         for split in ('validation', 'test')
     }
     return Row(accuracies=read, split=row.split, **about)
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"' if "'" in name else f"'{name}'"
 
 
 def _pooled(jobs: Sequence[Job], output: Path, run: Run | None) -> dict[str, Any]:

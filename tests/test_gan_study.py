@@ -44,6 +44,8 @@ def test_arms_differ_in_what_is_left_out_and_added_alone(table, tmp_path):
             fields = flatten(job.config())
             assert {name for name in fields if fields[name] != base[name]} <= MAY_DIFFER
             assert fields['data.exclude']
+            # In epochs, an arm with fewer images would be trained less.
+            assert fields['train.steps'] and fields['evaluation.every_steps']
     assert len({job.workdir for arm in jobs for job in arm}) == 30
 
 

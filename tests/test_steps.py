@@ -143,3 +143,18 @@ def test_steps_that_cannot_be_are_refused(table, steps, message):
     steps = [dataclasses.replace(step, command=['x']) if step is PAIRS else step for step in steps]
     with pytest.raises(UserError, match=message):
         check_steps('t.py', dataclasses.replace(table, steps=steps))
+
+
+def test_a_field_that_came_to_be_later_changes_no_step(table, tmp_path, made):
+    jobs = jobs_of(table.rows[1], tmp_path / 'out', table=table)[0].steps
+    make_steps(jobs, made, lambda _: None)
+    for job in jobs.values():  # as it was written before `cyclegan.cycle` was a field
+        there = json.loads(job.record.read_text())
+        if 'config' in there:
+            del there['config']['cyclegan.cycle']
+            job.record.write_text(json.dumps(there))
+    assert all(job.is_done() for job in jobs.values())
+    there['config' if 'config' in there else 'seed'] = {'cyclegan.cycle': 1.0}
+    job.record.write_text(json.dumps(there))
+    with pytest.raises(UserError, match='was made with another'):
+        job.is_done()

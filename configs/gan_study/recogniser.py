@@ -2,7 +2,8 @@
 
 The recogniser of seed 001 at 64 pixels by its recipe, see configs/affectnet/affectnet_cnn.py; on the drawn faces a
 small network, at 32 pixels, for a CPU, of which the last step is read. Arms change `data.exclude` and `data.extra`, and
-nothing else. Unlike the seed's, no class is subsampled: what an audit takes would be filled up again.
+nothing else; so lengths are in steps, of passes over all images, and an arm with fewer images takes as many. Unlike the
+seed's, no class is subsampled: what an audit takes would be filled up again.
 """
 
 from fer_jax.config import default_config
@@ -12,7 +13,7 @@ def get_config(data='fer2013'):
     return {'fer2013': fer2013, 'affectnet': affectnet, 'synthetic': synthetic}[data]()
 
 
-def seed_001():
+def seed_001(steps_per_pass):
     config = default_config()
 
     config.data.size = 64
@@ -26,7 +27,7 @@ def seed_001():
     config.augment.zoom = 0.15
 
     config.train.batch_size = 64
-    config.train.epochs = 200.0
+    config.train.steps = 200 * steps_per_pass
     config.train.class_weights = 'balanced'
     config.train.early_stopping = 20
     config.optimizer.name = 'adam'
@@ -37,19 +38,20 @@ def seed_001():
     config.schedule.plateau_patience = 7
 
     # The best step by validation is the one before 20 without a better.
+    config.evaluation.every_steps = steps_per_pass
     config.evaluation.last = 21
     config.checkpoint.keep_last = 21
     return config
 
 
 def fer2013():
-    config = seed_001()
+    config = seed_001(steps_per_pass=449)  # of 28,709 images
     config.data.name = 'data/fer2013'
     return config
 
 
 def affectnet():
-    config = seed_001()
+    config = seed_001(steps_per_pass=4463)  # of 285,651 images
     config.data.name = 'data/affectnet'
     config.data.channels = 3
     config.data.resplit = ('250',)  # of each class, to choose on; the published validation set is read as test
@@ -75,10 +77,12 @@ def synthetic():
     config.augment.shift = 0.05
 
     config.train.batch_size = 64
-    config.train.epochs = 10.0
+    config.train.steps = 312  # ten passes
     config.optimizer.name = 'muon'
     config.optimizer.learning_rate = 0.02
     config.optimizer.momentum = 0.95
     config.optimizer.weight_decay = 0.1
     config.schedule.name = 'cosine'
+
+    config.evaluation.every_steps = 104
     return config

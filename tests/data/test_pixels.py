@@ -240,3 +240,12 @@ def test_mutated_pictures_decode_or_are_refused_in_one_line(form, colour):
         else:
             assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] in (1, 3)
     assert refused > 20
+
+
+def test_a_grey_picture_in_three_channels_may_stay_so():
+    grey = np.random.default_rng(0).integers(0, 256, (70, 80), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(np.stack([grey] * 3, -1)).save(buffer, 'JPEG', subsampling=0)
+    one, three = (decode_stored(buffer.getvalue(), spread=spread) for spread in (False, True))
+    assert (one.shape, three.shape) == ((70, 80, 1), (70, 80, 3))
+    np.testing.assert_array_equal(three, np.repeat(one, 3, -1))

@@ -166,7 +166,7 @@ def test_records_of_another_set_are_noticed_when_they_are_read(tmp_path):
 
 def test_changed_pixels_are_noticed_where_all_are_read(tmp_path, monkeypatch):
     png_set(tmp_path / 'out')
-    changed = lambda data: decode_stored(data) ^ 1
+    changed = lambda data, **how: decode_stored(data, **how) ^ 1
     monkeypatch.setattr(stored, 'decode_stored', changed)
     with pytest.raises(UserError, match='out is damaged .the pixels of train é [0-9]+ have changed.'):
         load_prepared(tmp_path / 'out')

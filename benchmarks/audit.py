@@ -27,6 +27,7 @@ from fer_jax import runtime, train
 from fer_jax.audit import Options, audit
 from fer_jax.config import load_config
 from fer_jax.reports.tables import duration, markdown_table, mean_and_interval
+from fer_jax.training.stopping import Stopped
 
 CONFIGS = {'synthetic': 'configs/audit/synthetic.py', 'fer2013': 'configs/audit/fer2013.py'}
 DEFAULT = 'confident_learning,self_confidence,margin,aum,random'
@@ -75,7 +76,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         runtime.configure()
         for number, cell in enumerate(cells, 1):
             print(f'cell {number} of {len(cells)}: {cell}', file=sys.stderr)
-            _do(config, cell, methods, flags, output)
+            try:
+                _do(config, cell, methods, flags, output)
+            except Stopped as stopped:
+                signal_number, step = stopped.args
+                sys.exit(f'stopped at step {step} by signal {signal_number}; the same command goes on from there')
     print(report(output, cells, methods))
 
 

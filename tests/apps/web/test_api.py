@@ -198,6 +198,8 @@ def test_who_goes_away_leaves_nothing_behind():
             with socket.create_connection(('127.0.0.1', server.port)) as connection:
                 connection.sendall(b'POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc')
         wait_until(lambda: server.predict(png()).status == 200)
+        metrics = server.ask('GET', '/metrics').body.decode()
+    assert 'fer_jax_requests_in_progress 0.0' in metrics
 
 
 def test_the_token():

@@ -135,6 +135,7 @@ def test_dropped_and_pasted_pictures(page, astronaut):
     for kind in ('drop', 'paste'):
         page.do(event, base64.b64encode(astronaut).decode(), kind)
         page.wait(CARD)
+        assert page.text('#status').startswith('One face: happiness 63 %.')
         page.do("document.querySelector('#faces').replaceChildren()")
         page.open(page.do('return location.href'))
 
@@ -176,6 +177,7 @@ def test_a_busy_server_is_waited_for(page, folder, server, finder, astronaut):
 def test_a_picture_that_the_browser_cannot_show_has_its_faces(page, folder):
     page.type('#file', folder / 'astronaut.tif')
     page.wait(CARD)
+    assert page.text('#status').startswith('One face: happiness 63 %.')
 
 
 def live(page, button, seconds=3):
@@ -249,6 +251,8 @@ def test_the_token_is_asked_for(window, finder, folder):
             window.type('#token', token)
             window.click('#ask button')
             time.sleep(0.5)
+        assert not window.do("return document.querySelector('#ask').open")
         window.type('#file', folder / 'astronaut.jpg')
         window.wait(CARD)
+        assert window.text('#status').startswith('One face: happiness 63 %.')
         window.log()

@@ -11,7 +11,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = 'fer_jax'
 ERRORS = 'fer_jax.errors'
 PROCESSES = 'fer_jax.distributed'
-SCORING = tuple(f'fer_jax.evaluation.{name}' for name in ('predictions', 'scores', 'folds', 'audit', 'audit_files'))
+SCORING = tuple(
+    f'fer_jax.evaluation.{name}'
+    for name in ('predictions', 'scores', 'folds', 'paired', 'mistakes', 'audit', 'audit_files')
+)
 
 # Of the modules directly in fer_jax/, what a task needs to build its part of the train command.
 SHARED = tuple(
@@ -187,7 +190,7 @@ def make_package(root, files):
 
 def test_reports_are_made_without_jax():
     code = (
-        'import sys, fer_jax.reports.report, fer_jax.reports.tables; '
+        'import sys, fer_jax.reports.report, fer_jax.reports.tables, fer_jax.reports.page.document; '
         'print(sorted({"jax", "flax", "orbax", "matplotlib.pyplot"} & set(sys.modules)))'
     )
     done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=60)

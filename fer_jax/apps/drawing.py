@@ -12,11 +12,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from fer_jax.apps.recognized import RecognizedFace
+from fer_jax.reports.saliency import heat_over
 from fer_jax.reports.timeline import class_colours
 
 SMALLEST, LARGEST = 960, 1920  # pixels of a drawn picture's longer side; pictures are resized into these
 _INK, _PAPER, _UNSURE = (255, 255, 255), (20, 22, 26, 190), '#5F6368'
-_SALIENCY_SIDE, _HEAT = 240, 0.55  # pixels; how much of the heat is laid over the face
+_SALIENCY_SIDE = 240  # pixels
 
 Rect = tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -51,13 +52,9 @@ def draw_faces(image: np.ndarray, faces: Sequence[RecognizedFace], labels: Seque
 def draw_saliency(face: RecognizedFace) -> np.ndarray:
     """What the networks saw of the face and, beside it, where they saw the emotion; uint8 [h, w, 3]."""
     seen = Image.fromarray(face.seen.squeeze()).convert('RGB')
-    side = (_SALIENCY_SIDE, _SALIENCY_SIDE)
-    seen = np.asarray(seen.resize(side, Image.Resampling.BICUBIC), float)
-    heat = np.asarray(Image.fromarray(face.saliency.astype(np.float32)).resize(side, Image.Resampling.BICUBIC))
-    colours = 255 * matplotlib.colormaps['inferno'](np.clip(heat, 0, 1))[..., :3]
-    over = (1 - _HEAT) * seen.mean(-1, keepdims=True) + _HEAT * colours
-    gap = np.full((_SALIENCY_SIDE, 8, 3), 255.0)
-    return np.rint(np.concatenate([seen, gap, over], 1)).clip(0, 255).astype(np.uint8)
+    seen = np.asarray(seen.resize((_SALIENCY_SIDE, _SALIENCY_SIDE), Image.Resampling.BICUBIC))
+    gap = np.full((_SALIENCY_SIDE, 8, 3), 255, np.uint8)
+    return np.concatenate([seen, gap, heat_over(face.seen, face.saliency, _SALIENCY_SIDE)], 1)
 
 
 def _resized(image: np.ndarray) -> tuple[Image.Image, float]:

@@ -82,8 +82,8 @@ def model(config: Config) -> str:
     summary = config.get('model_summary') or {}
     written = {
         'parameters': ('parameters', '{:,}'.format),
-        'flops_per_image': ('FLOPs per image, forward', _scaled),
-        'train_flops_per_image': ('FLOPs per image, training step', _scaled),
+        'flops_per_image': ('FLOPs per image, forward', scaled),
+        'train_flops_per_image': ('FLOPs per image, training step', scaled),
     }
     rows = [[name, show(summary[key])] for key, (name, show) in written.items() if summary.get(key) is not None]
     return '## Model\n\n' + markdown_table(('', 'count'), rows, right=(1,)) if rows else ''
@@ -96,7 +96,7 @@ def how_it_was_run(config: Config, scores: Scores) -> str:
         'data set': entry['dataset'],
         'data manifest': config.get('manifest_hash') or entry['manifest'],
         'seed': config.get('seed'),
-        'devices': _devices(config.get('devices') or {}),
+        'devices': devices_in_words(config.get('devices') or {}),
         'time': duration(config['seconds']) if config.get('seconds') is not None else None,
         'git revision': config.get('git_revision'),
         'versions': ', '.join(f'{name} {version}' for name, version in (config.get('versions') or {}).items()),
@@ -125,14 +125,16 @@ def _spoken(file_name: str) -> str:
     return file_name.removesuffix('.png').replace('_', ' ')
 
 
-def _devices(devices: Mapping[str, Any]) -> str:
+def devices_in_words(devices: Mapping[str, Any]) -> str:
+    """`1 x NVIDIA H200 (gpu)`; '' for none."""
     if not devices:
         return ''
     kind, platform = str(devices.get('kind', '')), str(devices.get('platform', ''))
     return f'{devices.get("count", "?")} x {kind or platform}' + (f' ({platform})' if kind and platform != kind else '')
 
 
-def _scaled(number: float) -> str:
+def scaled(number: float) -> str:
+    """`60.20 M`."""
     for size, letter in ((1e12, 'T'), (1e9, 'G'), (1e6, 'M')):
         if number >= size:
             return f'{number / size:.2f} {letter}'

@@ -102,7 +102,9 @@ def test_other_data_under_the_same_name_is_not_shown(run, make_dataset, capsys, 
 def test_an_evaluation_shows_the_maps_of_its_first_network(run, make_run, tmp_path, capsys):
     other = make_run('other', seed=1, **DATA)
     path = Path(other, 'config.json')
-    path.write_text(path.read_text().replace('"dropout": -1.0', '"dropout": 0.5'))  # another network, of the same shapes
+    path.write_text(
+        path.read_text().replace('"dropout": -1.0', '"dropout": 0.5')
+    )  # another network, of the same shapes
     output = tmp_path / 'together'
     evaluate.evaluate_runs([str(run), other], ['validation'], str(output), last=2)
     make(capsys, output)

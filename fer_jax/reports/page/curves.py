@@ -43,27 +43,41 @@ _PANELS = (
 )
 
 
+_OF_PAIRS = (
+    _Panel('Loss of both translators', 'train/loss', 'loss'),
+    _Panel('Read as the second emotion', 'validation/read_a_to_b', 'share', best=np.argmax),
+    _Panel('Read as the first emotion', 'validation/read_b_to_a', 'share', best=np.argmax),
+    _Panel('KID to the second emotion', 'validation/kid_a_to_b', 'distance', best=np.argmin),
+    _Panel('KID to the first emotion', 'validation/kid_b_to_a', 'distance', best=np.argmin),
+    _Panel('Learning rate', 'learning_rate', 'rate'),
+)
+
+
 def curves_section(workdirs: Sequence[Workdir]) -> Element | None:
-    """Accuracy, loss, macro F1 and learning rate of all that have been trained here; None where nothing was logged."""
-    logged = [(index, workdir) for index, workdir in enumerate(workdirs) if workdir.records]
-    if not logged:
+    """Accuracy, loss, macro F1 and learning rate of all classifiers trained here; None where nothing was logged."""
+    logged = [(index, of) for index, of in enumerate(workdirs) if of.records and of.kind != 'pair']
+    x, charts = _charts(_PANELS, logged, 'classifier')
+    if charts is None:
         return None
-    x = 'epoch' if all(x_name(workdir.records) == 'epoch' for _, workdir in logged) else 'step'
-    figures = [figure for panel in _PANELS if (figure := _draw(panel, logged, x)) is not None]
-    if not figures:
-        return None
-    without = [workdir.letter for workdir in workdirs if not workdir.records]
+    without = [of.letter for of in workdirs if not of.records]
     words = f'What was measured on the way, over {x}s. Runs lie over each other on the same axes; '
     words += 'training numbers are of augmented batches, and averaged where there are many.'
     if without:
         words += f' {", ".join(without)} kept no record of training here.'
-    return section(
-        'training',
-        'Training',
-        tag('p', words, class_='muted'),
-        legend([(index, workdir) for index, workdir in logged]) if len(logged) > 1 else None,
-        tag('div', figures, class_='charts'),
-    )
+    return section('training', 'Training', tag('p', words, class_='muted'), charts)
+
+
+def pair_curves(pairs: Sequence[tuple[int, Workdir]]) -> Element | None:
+    """The same of pairs of translators, whose losses are of another kind."""
+    return _charts(_OF_PAIRS, [(index, of) for index, of in pairs if of.records], 'pair')[1]
+
+
+def _charts(panels: Sequence[_Panel], logged: Sequence[tuple[int, Workdir]], name: str) -> tuple[str, Element | None]:
+    x = 'epoch' if all(x_name(of.records) == 'epoch' for _, of in logged) else 'step'
+    figures = [figure for panel in panels if (figure := _draw(panel, logged, x, name)) is not None]
+    if not figures:
+        return x, None
+    return x, tag('div', legend(logged) if len(logged) > 1 else None, tag('div', figures, class_='charts'))
 
 
 def legend(shown: Sequence[tuple[int, Workdir]]) -> Element:
@@ -79,7 +93,7 @@ def legend(shown: Sequence[tuple[int, Workdir]]) -> Element:
     return tag('ul', items, class_='legend')
 
 
-def _draw(panel: _Panel, logged: Sequence[tuple[int, Workdir]], x: str) -> Element | None:
+def _draw(panel: _Panel, logged: Sequence[tuple[int, Workdir]], x: str, name: str) -> Element | None:
     lines = [(index, of, *series(of.records, panel.key, x)) for index, of in logged]
     lines = [line for line in lines if len(line[2])]
     if not lines:
@@ -100,10 +114,10 @@ def _draw(panel: _Panel, logged: Sequence[tuple[int, Workdir]], x: str) -> Eleme
         elif panel.best:
             best = int(panel.best(values))
             chart.points(at[best : best + 1], values[best : best + 1], f'run{index}')
-    name = panel.key.replace('/', '-')
+    name = f'{name}-{panel.key.replace("/", "-")}'
     title = panel.title + (', logarithmic' if y.log else '')
     caption = tag('figcaption', [tag('span', words) for words in told])
-    return tag('figure', tag('h3', title), chart.draw(f'curve-{name}', title, '; '.join(told)), caption)
+    return tag('figure', tag('h3', title), chart.draw(name, title, '; '.join(told)), caption)
 
 
 def _axis(kind: str, values: np.ndarray) -> Axis:

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from fer_jax.reports.page.charts import plain
+from fer_jax.reports.page.curves import pair_curves
 from fer_jax.reports.page.elements import Element, section, table, tag
 from fer_jax.reports.page.faces import data_url
 from fer_jax.reports.page.scores import titled
@@ -19,9 +20,10 @@ _WIDEST = 1600  # pixels of a sheet of samples
 
 def pairs_section(workdirs: Sequence[Workdir]) -> Element | None:
     """The pairs among the workdirs; None where there are none."""
-    parts = [_pair(workdir, index) for index, workdir in enumerate(workdirs) if workdir.kind == 'pair']
-    if not parts:
+    pairs = [(index, workdir) for index, workdir in enumerate(workdirs) if workdir.kind == 'pair']
+    if not pairs:
         return None
+    parts = [pair_curves(pairs), *(_pair(workdir, index) for index, workdir in pairs)]
     words = 'A pair classifies nothing: it has no place in the other sections.'
     return section('pairs', 'Pairs', tag('p', words, class_='muted'), parts)
 
@@ -31,7 +33,7 @@ def _pair(workdir: Workdir, index: int) -> list[Element | None]:
     if workdir.pair:
         emotions = ' and '.join(map(str, workdir.pair.get('pair') or ()))
         step, rule = workdir.pair.get('step'), workdir.pair.get('chosen_by')
-        chosen = f'{emotions}: step {step} is the one to translate with, by {rule}.'
+        chosen = f'{emotions}: step {step} is the one to translate with ({rule}).'
         metrics = workdir.pair.get('metrics')
         rows = [
             [name.removeprefix('validation/'), plain(value)]

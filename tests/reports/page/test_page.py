@@ -278,7 +278,7 @@ def test_a_pair_shows_its_rule_its_scores_and_its_samples(make_workdir, tmp_path
     Image.new('RGB', (40, 30), 'red').save(workdir / 'figures' / 'samples_0000020.png')
     (workdir / 'figures' / 'samples_0000030.png').write_bytes(b'broken')
     page = make_page(workdir, make_workdir('other'))
-    assert 'anger and fear: step 20 is the one to translate with, by the judge.' in page.text
+    assert 'anger and fear: step 20 is the one to translate with (the judge).' in page.text
     assert rows_of(page, 'anger and fear on validation')[1:] == [['kid_a_to_b', '0.25']]
     assert [of['alt'] for name, of in page.tags if name == 'img'][-1].endswith('after 20 steps')
     (workdir / 'figures' / 'samples_0000020.png').unlink()

@@ -59,11 +59,14 @@ def curves_section(workdirs: Sequence[Workdir]) -> Element | None:
     x, charts = _charts(_PANELS, logged, 'classifier')
     if charts is None:
         return None
-    without = [of.letter for of in workdirs if not of.records]
+    without = [of.letter for of in workdirs if not of.records and of.kind != 'folds']
+    folds = [of.letter for of in workdirs if of.kind == 'folds']
     words = f'What was measured on the way, over {x}s. Runs lie over each other on the same axes; '
     words += 'training numbers are of augmented batches, and averaged where there are many.'
     if without:
         words += f' {", ".join(without)} kept no record of training here.'
+    if folds:
+        words += f' The curves of {", ".join(folds)} are in the pages of its folds.'
     return section('training', 'Training', tag('p', words, class_='muted'), charts)
 
 

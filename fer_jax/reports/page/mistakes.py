@@ -32,8 +32,9 @@ def mistakes_section(workdirs: Sequence[Workdir]) -> Element | None:
         'Maps are Grad-CAM on the last convolutional features, without test-time views: bright is where the network '
         'saw the class that is named under it, as a share of the brightest place of that map.'
     )
-    if any(workdir.split in ('test', ALL_FOLDS) for _, workdir in shown):
-        words += ' These are images of the test split: what is changed because of them is chosen on test.'
+    tested = [workdir.letter for _, workdir in shown if workdir.split in ('test', ALL_FOLDS)]
+    if tested:
+        words += f' Those of {", ".join(tested)} are test images: what is changed because of them is chosen on test.'
     parts = [_of_workdir(workdir, index) for index, workdir in shown]
     return section('mistakes', 'Worst mistakes', tag('p', words, class_='muted'), parts)
 

@@ -105,9 +105,13 @@ def _with_mistakes(
         rows = np.flatnonzero(np.isin(workdir.answers.ids, [*wanted, *kept.ids.tolist()]))
     try:
         found, reason = explain(workdir, rows, datasets)
-        save_mistakes(path, found)
     except (UserError, OSError) as error:
         return dataclasses.replace(workdir, why_no_faces=f'No faces and no maps: {error}.', mistakes=kept)
+    try:
+        save_mistakes(path, found)
+    except OSError as error:  # the page is made from files
+        words = f'No faces and no maps: {path} cannot be written ({error.strerror}).'
+        return dataclasses.replace(workdir, why_no_faces=words, mistakes=kept)
     print(f'{printable(path)}: {len(rows)} mistakes, {"faces" if reason else "faces and saliency maps"}')
     return dataclasses.replace(workdir, mistakes=found, why_no_faces=reason and f'Faces, but no maps: {reason}.')
 

@@ -35,18 +35,19 @@ class Input:
         return self.name.lower().endswith(FILMS)
 
 
-def find_inputs(words: Sequence[str], output: Path) -> tuple[list[Input], list[str]]:
+def find_inputs(words: Sequence[str], output: Path, empty: bool = False) -> tuple[list[Input], list[str]]:
     """The files that words name, in order: files as they are, of folders what looks like a picture or film.
 
     Args:
         words: paths, or patterns as the shell has them (** goes into folders).
         output: a folder whose files are left out: results of an earlier call.
+        empty: whether there may be nothing.
 
     Returns:
         The inputs, and the names of a folder's files that are neither picture nor film.
 
     Raises:
-        UserError: on an address of the web, what is not there, and where nothing is left.
+        UserError: on an address of the web, what is not there, and where nothing is left but may not be.
     """
     found: dict[Path, Member] = {}
     skipped: list[Path] = []
@@ -59,7 +60,7 @@ def find_inputs(words: Sequence[str], output: Path) -> tuple[list[Input], list[s
                     skipped.append(file)
                 else:
                     found.setdefault(file, member)
-    if not found:
+    if not found and not empty:
         shown = ' '.join(map(printable, words))
         raise UserError(f'{shown}: no picture and no film there; wanted are {" ".join((*PICTURES, *FILMS))}')
     base = os.path.commonpath(places)
@@ -79,7 +80,9 @@ def _expand(word: str) -> list[Path]:
         if not matches:
             raise UserError(f'{printable(word)} matches no file')
         return [Path(os.path.abspath(match)) for match in matches]
-    raise UserError(f'{printable(word)} does not exist; a picture, a film, a folder or a pattern is wanted')
+    raise UserError(
+        f'{printable(word)} does not exist; wanted is a picture, a film, a folder, a pattern, webcam or screen'
+    )
 
 
 def _files(path: Path, output: Path) -> list[tuple[Path, Member]]:

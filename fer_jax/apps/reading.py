@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,16 +16,15 @@ from tqdm import tqdm
 
 from fer_jax.apps.drawing import draw_faces, draw_saliency
 from fer_jax.apps.film import Film, FilmWriter, UnreadableFilm, open_film
-from fer_jax.apps.following import follow
+from fer_jax.apps.following import count_emotions, describe_people, follow, write_people
 from fer_jax.apps.inputs import Input
 from fer_jax.apps.recognized import RecognizedFace
-from fer_jax.apps.records import Journal, face_record, write_timeline
+from fer_jax.apps.records import Journal, face_record
 from fer_jax.apps.tracking import Tracker
 from fer_jax.data.pixels import count_frames, decode_picture
-from fer_jax.reports.timeline import draw_timeline
 
 MAX_BYTES = 256 << 20  # of a picture's file
-_NAMED = 6  # faces and people, in the words for one input
+_NAMED = 6  # faces, in the words for one picture
 _TOGETHER, _PIXELS_TOGETHER = 16, 32_000_000  # pictures, or frames that are looked at, in one go
 
 Recognize = Callable[[Sequence[np.ndarray]], list[list[RecognizedFace]]]
@@ -131,17 +129,14 @@ def read_film(source: Input, recognize: Recognize, journal: Journal, draw: bool,
     except UnreadableFilm as error:
         return _reject(source, str(error), journal)
     line |= {'bytes': source.member.size, 'modified': source.modified}
-    people = _people(looks)
+    people = count_emotions(looks)
     line['people'] = len(people)
     if people:
-        line['timeline'] = _write_timeline(looks, journal.folder, source.name)
+        line['timeline'] = write_people(looks, journal.folder, source.name)
     if draw:
         line['drawn'] = drawn
     journal.add(*looks, {'kind': 'film', 'source': source.name, **line})
-    most = {person: emotions.most_common(1)[0][0] for person, emotions in people.items()}
-    words = ', '.join(f'person {person} mostly {emotion}' for person, emotion in sorted(most.items())[:_NAMED])
-    words += ', …' if len(most) > _NAMED else ''
-    return Result(source, collections.Counter(most.values()), words or 'no face found')
+    return Result(source, *describe_people(people))
 
 
 def _look(
@@ -186,24 +181,3 @@ def _chunks(frames: Iterator[tuple[int, float, np.ndarray]], every: int) -> Iter
         pixels += frame[2].shape[0] * frame[2].shape[1]
     if chunk:
         yield chunk
-
-
-def _people(looks: Sequence[Mapping[str, Any]]) -> dict[int, collections.Counter]:
-    """How often each person was taken for each emotion."""
-    people = collections.defaultdict(collections.Counter)
-    for face in itertools.chain.from_iterable(look['faces'] for look in looks):
-        people[face['person']][face['emotion']] += 1
-    return people
-
-
-def _write_timeline(looks: Sequence[Mapping[str, Any]], folder: Path, name: str) -> str:
-    rows = [
-        (look['time'], face['person'], face['emotion'], int(face['unsure']), *face['smoothed'].values())
-        for look in looks
-        for face in look['faces']
-    ]
-    class_names = tuple(next(face for look in looks for face in look['faces'])['smoothed'])
-    path = f'timelines/{name}.csv'
-    write_timeline(folder / path, class_names, rows)
-    draw_timeline(folder / path, folder / f'timelines/{name}.png', name)
-    return path

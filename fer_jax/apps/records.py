@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from fer_jax.apps.inputs import Input
 from fer_jax.apps.recognized import RecognizedFace
@@ -20,6 +19,7 @@ from fer_jax.errors import UserError
 SCHEMA = 1  # raised whenever a field changes its meaning or goes; new fields do not raise it
 POINTS = ('left_eye', 'right_eye', 'nose', 'mouth_left', 'mouth_right')
 _LINES, _SETTINGS = 'faces.jsonl', 'predict.json'
+_WHOLE = ('picture', 'film')  # kinds of lines that end what is said of a source
 _MADE = ('drawn', 'timelines', 'saliency', _LINES, 'faces.csv', 'rejects.csv', _SETTINGS)
 
 
@@ -54,12 +54,11 @@ class Journal:
         self.folder = folder
         self._check(settings, overwrite)
         folder.mkdir(parents=True, exist_ok=True)
-        self._files = contextlib.ExitStack()
-        lock = self._files.enter_context((folder / '.lock').open('w'))
+        self._lock = (folder / '.lock').open('w')
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._files.close()
+            self._lock.close()
             raise UserError(f'another process is writing {printable(folder)} just now') from None
         if overwrite:
             for name in _MADE:
@@ -67,13 +66,18 @@ class Journal:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         _write_aside(folder / _SETTINGS, [json.dumps({'schema': SCHEMA, **settings}, indent=2, ensure_ascii=False)])
         self._done = self._keep_whole({source.name: _state(source) for source in inputs})
-        self._lines = self._files.enter_context((folder / _LINES).open('a', encoding='utf-8'))
+        self._said = set(self._done)
+        self._lines = self._open_lines()
 
     def __enter__(self) -> Journal:
         return self
 
     def __exit__(self, *_) -> None:
-        self._files.close()
+        self._lines.close()
+        self._lock.close()
+
+    def _open_lines(self) -> TextIO:
+        return (self.folder / _LINES).open('a', encoding='utf-8')
 
     def _check(self, settings: Mapping[str, Any], overwrite: bool) -> None:
         path, shown = self.folder / _SETTINGS, printable(self.folder)
@@ -96,19 +100,23 @@ class Journal:
                 'choose another --output or give --overwrite'
             )
 
-    def _keep_whole(self, states: Mapping[str, tuple[int, int]]) -> set[str]:
+    def _keep_whole(self, states: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
         """Drops what a killed call left half written, what has changed, and all rejects; returns what is done."""
-        done = set()
+        done = {}
         for line in self.lines():
-            if line.get('kind') in ('picture', 'film'):
+            if line.get('kind') in _WHOLE:
                 state = line.get('bytes'), line.get('modified')
                 drawn = not line.get('drawn') or (self.folder / line['drawn']).exists()
                 if drawn and states.get(line['source'], state) == state:
-                    done.add(line['source'])
-        if (self.folder / _LINES).exists():
-            kept = (line for line in self.lines() if line.get('kind') != 'reject' and line.get('source') in done)
-            _write_aside(self.folder / _LINES, map(_json, kept))
+                    done[line['source']] = state
+        # What was live cannot be read again: it stays, whole or not.
+        self._keep(lambda line: 'clock' in line or line.get('kind') != 'reject' and line['source'] in done)
         return done
+
+    def _keep(self, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Drops the lines that are not wanted."""
+        if (self.folder / _LINES).exists():
+            _write_aside(self.folder / _LINES, (_json(line) for line in self.lines() if wanted(line)))
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """The lines that are there, in order; a torn one is left out."""
@@ -126,12 +134,31 @@ class Journal:
 
     def is_done(self, source: Input) -> bool:
         """Whether the same file was read already."""
-        return source.name in self._done
+        return self._done.get(source.name) == _state(source)
+
+    def new_name(self, name: str) -> str:
+        """The name of a source that is none of those which are there, and nearly this one."""
+        taken = {line['source'] for line in self.lines()}
+        return next(new for new in (name, *(f'{name}_{number}' for number in range(2, 10**6))) if new not in taken)
+
+    def looks(self, name: str) -> Iterator[dict[str, Any]]:
+        """A film's lines of kind `frame`."""
+        return (line for line in self.lines() if line['source'] == name and line['kind'] == 'frame')
+
+    def forget(self, sources: Sequence[Input]) -> None:
+        """Drops what is written of files that are to be read again."""
+        names = {source.name for source in sources} & self._said
+        if names:
+            self._keep(lambda line: line['source'] not in names)
+            self._lines.close()
+            self._lines = self._open_lines()
+            self._said -= names
 
     def add(self, *lines: Mapping[str, Any]) -> None:
         """Appends lines; they are in the system's hands when this returns."""
         self._lines.write(''.join(_json({'schema': SCHEMA, **line}) + '\n' for line in lines))
         self._lines.flush()
+        self._said.update(line['source'] for line in lines)
 
     def write_tables(self, class_names: Sequence[str]) -> None:
         """Writes faces.csv, a row per face, and rejects.csv, out of the lines."""

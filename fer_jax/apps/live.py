@@ -64,6 +64,7 @@ def read_live(
             while not stop and not view.closed:
                 seen = look.next()
                 if seen:
+                    stop.begin()
                     line, image = seen
                     journal.add({'kind': 'frame', 'source': name, **line})
                     if writer:

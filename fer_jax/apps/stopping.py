@@ -20,15 +20,14 @@ class Stop:
     """Whether to end. While the context lasts, the first Ctrl-C or SIGTERM only asks; a second Ctrl-C interrupts.
 
     Args:
-        seconds: from the start of the context, after which to end by itself.
+        seconds: from `begin` on, after which to end by itself.
     """
 
     def __init__(self, seconds: float = math.inf):
-        self._seconds, self._asked = seconds, False
+        self._seconds, self._end, self._asked = seconds, math.inf, False
         self._handlers = {}
 
     def __enter__(self) -> Stop:
-        self._end = time.monotonic() + self._seconds
         for number in _SIGNALS:
             before = signal.getsignal(number)
             if before is not signal.SIG_IGN:  # as for jobs in a shell's background: it stays ignored
@@ -42,6 +41,11 @@ class Stop:
 
     def __bool__(self) -> bool:
         return self._asked or time.monotonic() >= self._end
+
+    def begin(self) -> None:
+        """Starts the clock, if it does not run yet."""
+        if self._end == math.inf:
+            self._end = time.monotonic() + self._seconds
 
     def wait(self, seconds: float) -> None:
         """Until so many seconds have gone by, or to the end if that is earlier."""

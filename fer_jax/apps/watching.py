@@ -26,6 +26,7 @@ def watch(folders: Sequence[str], output: Path, stop: Stop, is_done: Callable[[I
         output: a folder whose files are left out.
         is_done: whether a file in this very state was read before.
     """
+    stop.begin()
     before, tried, gone = {}, {}, False
     while not stop:
         began = time.monotonic()

@@ -122,6 +122,7 @@ def test_a_camera_until_ctrl_c_and_again(make_run, film, tmp_path, capsys):
     # As a kill would leave it, without the end: the frames stay, and those of another call come after them.
     with (output / 'faces.jsonl').open('w', encoding='utf-8') as file:
         file.writelines(json.dumps(line) + '\n' for line in first[:-1])
+    (output / 'drawn' / '.torn.mp4.partial').touch()
     began = time.time_ns()
     assert predict.main([*words, '--seconds=1']) == 0
     found = lines(output)
@@ -130,6 +131,8 @@ def test_a_camera_until_ctrl_c_and_again(make_run, film, tmp_path, capsys):
     assert second['source'] != summary['source'] and began < second['modified'] == second['clock'] < time.time_ns()
     assert second['seconds'] < 3
     assert len(table(output / 'faces.csv')) == len(looks) + second['looks']
+    drawn = {summary['drawn'], second['drawn']}
+    assert {f'drawn/{name}' for name in os.listdir(output / 'drawn')} == drawn
 
 
 def test_a_camera_that_goes_away_leaves_what_it_gave(make_run, film, tmp_path, capsys):

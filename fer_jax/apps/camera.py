@@ -150,7 +150,9 @@ def _repeat(path: Path) -> Pictures:
         with open_film(path) as film:
             offset = None
             for _, offset, image in film.frames():
-                time.sleep(max(0.0, start + offset - time.monotonic()))
+                early = start + offset - time.monotonic()
+                time.sleep(max(0.0, early))
+                start -= min(0.0, early)  # held up, it goes on from there
                 yield lambda image=image: image
             if offset is None:
                 raise UnreadableFilm('it has no frame')

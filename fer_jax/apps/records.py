@@ -64,6 +64,8 @@ class Journal:
             for name in _MADE:
                 path = folder / name
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        for path in folder.glob('drawn/**/.*.partial'):  # of a call that was killed
+            path.unlink()
         _write_aside(folder / _SETTINGS, [json.dumps({'schema': SCHEMA, **settings}, indent=2, ensure_ascii=False)])
         self._done = self._keep_whole({source.name: _state(source) for source in inputs})
         self._said = set(self._done)

@@ -44,10 +44,10 @@ def film(tmp_path, astronaut):
     return path
 
 
-def start(*words):
+def start(*words, **more):
     command = [sys.executable, '-m', 'fer_jax.predict', *map(str, words)]
     # With the flags of the tests themselves, programs that these have compiled serve here too.
-    environment = {**os.environ, 'FER_JAX_XLA_CPU_FLAGS': ''}
+    environment = {**os.environ, 'FER_JAX_XLA_CPU_FLAGS': '', **more}
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -146,14 +146,16 @@ def test_a_camera_that_goes_away_leaves_what_it_gave(make_run, film, tmp_path, c
 
 
 @pytest.mark.skipif(bool(screens.MISSING), reason=screens.MISSING)
-def test_a_screen_is_read_and_its_own_window_is_not(make_run, astronaut, tmp_path, monkeypatch):
+def test_a_screen_is_read_and_its_own_window_is_not(make_run, astronaut, tmp_path):
     output, run = tmp_path / 'out', make_run()
     astronaut.save(tmp_path / 'face.png')
     words = ['screen', f'--run={run}', f'--output={output}', '--min-face=20']
     with screens.x_server() as display, screens.painted(display, tmp_path / 'face.png', '512x512+20+30'):
-        monkeypatch.setenv('DISPLAY', display)
-        after(output, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
-        assert predict.main(words) == 0
+        process = start(*words, DISPLAY=display)
+        wait_for(lambda: len(lines(output)) > 3, process)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0 and err == '', err
     looks, film = check_recording(lines(output), output)
     assert (film['width'], film['height']) == (800, 600) and film['source'].startswith('screen_')
     for look in looks:  # the window shows the face, too, in its corner

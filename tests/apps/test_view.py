@@ -1,6 +1,10 @@
 """What is shown live: text in place and as lines, and a window on a real X server."""
 
 import io
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +16,25 @@ from tests.serving import stub_face
 
 FACES = [(1, stub_face()), (12, stub_face(shares=(0.45, 0.35, 0.2)))]
 
+_SHOW = """
+import sys
+import numpy as np
+from fer_jax.apps.view import open_view
+
+image = np.zeros((100, 200, 3), np.uint8)
+image[:, :100] = 250, 10, 20
+with open_view('title', True, None) as window:
+    assert window.wants_picture and window.area is None
+    window.show([], 'words', image)
+    window.show([], 'words', image)
+    print(*window.area, flush=True)
+    sys.stdin.readline()
+    before = window.closed
+    window._root.event_generate('<Escape>')
+    window.wait()
+    print(before, window.closed)
+"""
+
 
 class Terminal(io.StringIO):
     def isatty(self):
@@ -20,7 +43,7 @@ class Terminal(io.StringIO):
 
 def test_lines_come_once_a_second_where_there_is_no_terminal(monkeypatch):
     now = iter((0.5, 0.5, 1.0, 1.6, 1.6))
-    monkeypatch.setattr(view.time, 'monotonic', lambda: next(now))
+    monkeypatch.setattr(view, 'time', SimpleNamespace(monotonic=lambda: next(now)))
     out = io.StringIO()
     with Text(out) as text:
         for index, people in enumerate((FACES, FACES, [])):
@@ -29,7 +52,7 @@ def test_lines_come_once_a_second_where_there_is_no_terminal(monkeypatch):
 
 
 def test_a_terminal_is_written_in_place(monkeypatch):
-    monkeypatch.setattr(view.shutil, 'get_terminal_size', lambda: (60, 24))
+    monkeypatch.setattr(view, 'shutil', SimpleNamespace(get_terminal_size=lambda: (60, 24)))
     out = Terminal()
     with Text(out) as text:
         text.show(FACES, 'first')
@@ -41,7 +64,7 @@ def test_a_terminal_is_written_in_place(monkeypatch):
 
 
 def test_no_line_is_wider_than_the_terminal_nor_the_block_higher(monkeypatch):
-    monkeypatch.setattr(view.shutil, 'get_terminal_size', lambda: (35, 3))
+    monkeypatch.setattr(view, 'shutil', SimpleNamespace(get_terminal_size=lambda: (35, 3)))
     out = Terminal()
     Text(out).show(FACES * 3, 'words')
     assert out.getvalue() == '\x1b[Jperson 12  █████████··········· 😠\nwords\n'  # an emoji takes two places
@@ -75,27 +98,31 @@ def test_text_is_shown_where_there_is_no_display(monkeypatch, capsys):
 
 
 @pytest.mark.skipif(bool(screens.MISSING), reason=screens.MISSING)
-def test_a_window_shows_the_picture_where_it_says_it_lies(monkeypatch, capsys):
+def test_a_window_shows_the_picture_where_it_says_it_lies():
     import mss
 
-    image = np.zeros((100, 200, 3), np.uint8)
-    image[:, :100] = 250, 10, 20
-    with screens.x_server(600, 400) as display, monkeypatch.context() as patch:
-        patch.setenv('DISPLAY', display)
-        with open_view('title', True, None) as window, mss.MSS() as grabber:
-            assert window.wants_picture and window.area is None
-            window.show(FACES, 'words', image)
-            window.show(FACES, 'words', image)
-            left, top, width, height = window.area
-            shot = np.asarray(grabber.grab({'left': left, 'top': top, 'width': width, 'height': height}))[..., 2::-1]
-            np.testing.assert_array_equal(shot[:100], image)
-            assert (width, shot[100:].max()) == (200, 255)  # words, in white
-            whole = np.asarray(grabber.grab(grabber.monitors[0]))[..., :3].copy()
-            whole[top : top + height, left : left + width] = 0
-            assert not whole.any() and not window.closed
-            window._root.event_generate('<Escape>')
-            window.wait()
-            assert window.closed
-        patch.setenv('DISPLAY', ':4094')
-        assert isinstance(open_view('title', True, None), Text)
+    # In a process of its own: Tk ends the one it is in when its X server goes.
+    command = [sys.executable, '-c', _SHOW]
+    with (
+        screens.x_server(600, 400) as display,
+        subprocess.Popen(
+            command, env={**os.environ, 'DISPLAY': display}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as shown,
+        mss.MSS(display=display) as grabber,
+    ):
+        left, top, width, height = map(int, shown.stdout.readline().split())
+        whole = np.asarray(grabber.grab(grabber.monitors[0]))[..., 2::-1].copy()
+        window = whole[top : top + height, left : left + width]
+        assert (window[:100, :100] == (250, 10, 20)).all() and (window[:100, 100:200] == 0).all()
+        assert window.shape[1] == 200 and window[100:].max() == 255  # words, in white
+        window[...] = 0
+        assert not whole.any()
+        assert shown.communicate('\n', timeout=60)[0] == 'False True\n'
+        assert shown.returncode == 0
+
+
+def test_a_display_that_is_not_there_is_said(monkeypatch, capsys):
+    pytest.importorskip('tkinter')
+    monkeypatch.setenv('DISPLAY', ':4094')
+    assert isinstance(open_view('title', True, None), Text)
     assert capsys.readouterr().err.startswith('No window: ')

@@ -70,7 +70,7 @@ def evaluate_runs(
         UserError: if runs do not fit together, or have not the checkpoints asked for.
     """
     refuse_twice(workdirs)
-    members = [member for workdir in workdirs for member in choose_members(experiment.read_run(workdir), last)]
+    members = [member for workdir in workdirs for member in choose_members(workdir, last)]
     groups = group_members(members, ('class_names', 'manifest_hash'), _data_key)
     _refuse_output(output, workdirs, members[0].run.manifest_hash)
     loaded = {} if dataset is None else {_data_key(members[0].run): dataset}
@@ -161,7 +161,7 @@ def _predict_group(group: Sequence[Member], splits: Sequence[str], tta: str, dat
         raise UserError(f'{run.workdir} was trained on other data than {run.config.data.name} now holds')
     placement = make_placement()
     model, stacked = load_group(group, placement.replicated)
-    predict = make_predict(model, run.preprocessing, tta, placement=placement)
+    predict = make_predict(model, run.preprocessing, tta, run.temperature, placement=placement)
     logits = {}
     for split in splits:
         shown = sys.stderr.isatty() and distributed.is_main()

@@ -265,6 +265,7 @@ class RunDescription:
         changes: what was made of its training split; see `fer_jax.data.change_files`.
         align: how `prepare --align` brought its faces to one place (detector, size, …); None: pictures as they were.
         summary: parameters and operations.
+        temperature: by which logits are divided; 1 but in a packed model.
     """
 
     workdir: str
@@ -275,6 +276,7 @@ class RunDescription:
     changes: dict[str, Any]
     align: dict[str, Any] | None
     summary: dict[str, float | int]
+    temperature: float = 1.0
 
 
 def read_run(workdir: str) -> RunDescription:
@@ -286,24 +288,32 @@ def read_run(workdir: str) -> RunDescription:
     path = os.path.join(workdir, 'config.json')
     try:
         with open(path) as file:
-            described = json.load(file)
-        config = default_config()
-        for name, value in flatten(ConfigDict(described['config'])).items():
-            set_field(config, _MOVED.get(name, name), value)
-        return RunDescription(
-            workdir=workdir,
-            config=config.lock(),
-            preprocessing=Preprocessing(**described['preprocessing']),
-            class_names=tuple(described['manifest']['class_names']),
-            manifest_hash=described['manifest_hash'],
-            changes=described['manifest'].get('changes', {}),
-            align=described['manifest'].get('align'),
-            summary=described['model_summary'],
-        )
-    except FileNotFoundError:
+            return understand_run(workdir, json.load(file))
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f'{workdir} is no run: it has no config.json') from None
     except (ValueError, KeyError, TypeError, AttributeError, UserError) as error:
         raise UserError(f'{path} cannot be read ({error}); is it the config.json of a training run?') from None
+
+
+def understand_run(workdir: str, described: dict[str, Any]) -> RunDescription:
+    """A config.json's content as a run's description.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError, UserError: if it is no such content.
+    """
+    config = default_config()
+    for name, value in flatten(ConfigDict(described['config'])).items():
+        set_field(config, _MOVED.get(name, name), value)
+    return RunDescription(
+        workdir=workdir,
+        config=config.lock(),
+        preprocessing=Preprocessing(**described['preprocessing']),
+        class_names=tuple(described['manifest']['class_names']),
+        manifest_hash=described['manifest_hash'],
+        changes=described['manifest'].get('changes', {}),
+        align=described['manifest'].get('align'),
+        summary=described['model_summary'],
+    )
 
 
 def write_json(path: str, content: dict[str, Any]) -> None:

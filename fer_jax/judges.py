@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fer_jax import experiment
 from fer_jax.data.preprocess import views
 from fer_jax.data.stored import fit_images
 from fer_jax.errors import UserError
@@ -30,8 +29,8 @@ def load_judge(workdir: str, pair: Sequence[str], batch_size: int, placement: Pl
     Raises:
         UserError: if it is no classifier's run, has no checkpoint, or does not know both emotions.
     """
-    run = experiment.read_run(workdir)
-    (member,) = choose_members(run, 0)
+    member = choose_members(workdir)[-1]
+    run = member.run
     for emotion in pair:
         if emotion not in run.class_names:
             raise UserError(

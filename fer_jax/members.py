@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from fer_jax import experiment
 from fer_jax.errors import UserError
 from fer_jax.evaluation.inference import stack_members
+from fer_jax.packed import Packed, is_packed, read_packed, read_variables
 from fer_jax.training.checkpoints import Checkpoints
 
 
@@ -23,6 +24,7 @@ class Member:
 
     run: experiment.RunDescription
     step: int
+    packed: tuple[str, int] | None = None  # the packed model that holds it, and its place there
 
     @property
     def name(self) -> str:
@@ -38,12 +40,19 @@ def refuse_twice(workdirs: Sequence[str]) -> None:
             raise UserError(f'{workdir} is named twice; its members would count twice')
 
 
-def choose_members(run: experiment.RunDescription, last: int) -> list[Member]:
-    """A run's last so many members, oldest first; with 0 its best one by validation.
+def choose_members(source: str, last: int = 0) -> list[Member]:
+    """A run's last so many members, oldest first; with 0 its best one by validation. All members of a packed model.
+
+    Args:
+        source: workdir of a run, or a packed model (see `fer_jax.packed`).
+        last: so many.
 
     Raises:
-        UserError: if it has not so many.
+        UserError: if it has not so many, or is neither.
     """
+    if is_packed(source):
+        return _choose_packed(read_packed(source), last)
+    run = experiment.read_run(source)
     if run.config.task != 'classify':
         raise UserError(f'{run.workdir} is a run of config.task={run.config.task}; the run of a classifier is wanted')
     if last > run.config.checkpoint.keep_last:
@@ -63,6 +72,13 @@ def choose_members(run: experiment.RunDescription, last: int) -> list[Member]:
             f'{run.workdir} has {len(steps)} of the {last} members asked for; take --last={len(steps)}, or train it on'
         )
     return [Member(run, step) for step in steps]
+
+
+def _choose_packed(packed: Packed, last: int) -> list[Member]:
+    members = [Member(packed.runs[run], step, (packed.path, index)) for index, (run, step) in enumerate(packed.members)]
+    if last not in (0, len(members)):
+        raise UserError(f'{packed.path} is used as it was packed: all of its {len(members)}; leave --last out')
+    return members
 
 
 def group_members(
@@ -86,7 +102,8 @@ def group_members(
                     f'{run.workdir} and {first.workdir} differ in {what.replace("_", " ")}: '
                     f'{getattr(run, what)} and {getattr(first, what)}; only runs on the same data can be averaged'
                 )
-        groups.setdefault((repr(run.config.model.to_dict()), run.preprocessing, key(run)), []).append(member)
+        same_program = (repr(run.config.model.to_dict()), run.preprocessing, run.temperature, key(run))
+        groups.setdefault(same_program, []).append(member)
     return list(groups.values())
 
 
@@ -106,4 +123,10 @@ def load_group(group: Sequence[Member], everywhere: jax.sharding.Sharding | None
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, side, side, channels)))
     everywhere = everywhere or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=everywhere), shapes)
-    return model, stack_members([Checkpoints(m.run.workdir).restore_model(m.step, target) for m in group])
+    return model, stack_members([_load(member, target) for member in group])
+
+
+def _load(member: Member, target: Any) -> Any:
+    if member.packed:
+        return read_variables(*member.packed, target)
+    return Checkpoints(member.run.workdir).restore_model(member.step, target)

@@ -1,7 +1,7 @@
 """Finds the faces in pictures and films, of a camera or on the screen, and reads them: drawn, as JSON lines, as CSV.
 
-    python -m fer_jax.predict PATH… --run=DIR[,DIR…] [--output=DIR] [--watch]
-    python -m fer_jax.predict webcam|screen --run=DIR[,DIR…] [--output=DIR]
+    python -m fer_jax.predict PATH… [--run=DIR[,DIR…]] [--output=DIR] [--watch]
+    python -m fer_jax.predict webcam|screen [--run=DIR[,DIR…]] [--output=DIR]
 
 PATH is a picture, a film, a folder of them or a pattern. A call that was stopped goes on when it is given again; what
 is live, or watched, ends by Ctrl-C, as is meant. Exit code 0: all was read; 3: some inputs were rejected (rejects.csv
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fer_jax import cli, experiment, runtime
+from fer_jax import cli, runtime
 from fer_jax.apps import film
 from fer_jax.apps.inputs import Input, find_inputs
 from fer_jax.apps.live import Recording, read_live
@@ -99,7 +99,7 @@ def predict_live(flags: argparse.Namespace) -> int:
 def _load(flags: argparse.Namespace) -> Recognizer:
     runtime.configure()
     return Recognizer(
-        flags.run.split(','),
+        flags.run.split(',') if flags.run else (),
         last=flags.last,
         tta=flags.tta,
         threshold=flags.threshold,
@@ -175,9 +175,8 @@ def _report(results: Sequence[Result], done: int, skipped: Sequence[str], output
 def _settings(flags: argparse.Namespace, recognizer: Recognizer) -> dict:
     """What the results depend on besides the inputs."""
     names = ('last', 'tta', 'threshold', 'portraits', 'min_face', 'saliency', 'no_draw', 'every', 'smoothing')
-    runs = [experiment.read_run(workdir) for workdir in flags.run.split(',')]
     return {
-        'runs': [{'workdir': printable(run.workdir), 'manifest_hash': run.manifest_hash} for run in runs],
+        'runs': [{'workdir': printable(run.workdir), 'manifest_hash': run.manifest_hash} for run in recognizer.runs],
         'members': list(recognizer.members),
         'class_names': list(recognizer.class_names),
         **{name: getattr(flags, name) for name in names},
@@ -188,9 +187,9 @@ def _parser() -> cli.ArgumentParser:
     parser = cli.ArgumentParser(prog='python -m fer_jax.predict', description='Reads the faces in pictures and films.')
     add = parser.add_argument
     add('paths', nargs='+', metavar='PATH', help='a picture, a film, a folder of them or a pattern; webcam; screen')
-    add('--run', required=True, metavar='DIR[,DIR…]', help='workdirs of training runs, averaged')
+    add('--run', metavar='DIR[,DIR…]', help='workdirs of training runs or packed models, averaged (default: our own)')
     add('--last', type=int, default=0, metavar='N', help="each run's last N members; default: its best")
-    add('--tta', default='none', choices=tuple(VIEWS), help='test-time augmentation')
+    add('--tta', choices=tuple(VIEWS), help='test-time augmentation (default: as a packed model was scored, or none)')
     add('--output', type=Path, metavar='DIR', help='where it goes (predicted; of webcam and screen: recorded)')
     add('--overwrite', action='store_true', help='replace what an earlier call has put there')
     add('--threshold', type=float, default=0.5, metavar='P', help='under this probability an emotion is unsure (0.5)')
@@ -209,7 +208,7 @@ def _parser() -> cli.ArgumentParser:
 
 def _check(flags: argparse.Namespace, live: bool) -> None:
     _check_kind(flags, live)
-    if not all(flags.run.split(',')):
+    if flags.run is not None and not all(flags.run.split(',')):
         raise UserError(f'--run={flags.run}: there is an empty name between the commas')
     if flags.last < 0:
         raise UserError(f'--last={flags.last}: a count of checkpoints is wanted, 1 or more')

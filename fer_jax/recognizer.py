@@ -2,7 +2,7 @@
 
     from fer_jax import Recognizer
 
-    recognizer = Recognizer(runs=['checkpoints/my_run'])
+    recognizer = Recognizer()  # the model in the box, or Recognizer(['checkpoints/my_run'])
     faces = recognizer(image)  # uint8 [H, W, 3] or [H, W]; of each: box, emotion, emoji, probabilities, …
 
 Shape letters: M members, N faces, K classes, S pixels a side, C channels.
@@ -19,7 +19,7 @@ from typing import Any, overload
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from fer_jax import experiment
+from fer_jax import zoo
 from fer_jax.apps.recognized import RecognizedFace, read_emotion
 from fer_jax.data.preparing import made_smaller
 from fer_jax.data.preprocess import VIEWS
@@ -34,6 +34,7 @@ from fer_jax.faces.face import Detector, Face
 from fer_jax.faces.mtcnn import Mtcnn, Settings
 from fer_jax.faces.pyramid import Octaves
 from fer_jax.members import Member, choose_members, group_members, load_group, refuse_twice
+from fer_jax.packed import is_packed, read_packed
 
 BATCHES = (1, 8, 32)  # faces; networks are compiled for these numbers alone, once each, when first needed
 
@@ -50,16 +51,17 @@ class Recognizer:
 
     Attributes:
         class_names: K names, in the order of the logits.
+        runs: what is known of the runs that the members come from.
         members: names of the M members, in the order of the logits: `run_seed0@1000`.
         threshold: under which probability the emotion is unsure.
     """
 
     def __init__(
         self,
-        runs: Run | Sequence[Run],
+        runs: Run | Sequence[Run] = (),
         *,
         last: int = 0,
-        tta: str = 'none',
+        tta: str | None = None,
         threshold: float = 0.5,
         portraits: bool = False,
         min_face: float = Settings.min_face,
@@ -70,9 +72,10 @@ class Recognizer:
         """Loads the members; compiles nothing yet (see `warm_up`).
 
         Args:
-            runs: workdirs of training runs.
+            runs: workdirs of training runs, or packed models (`fer_jax.pack`); none: the model in the box.
             last: of each run its last so many members; 0 takes its best by validation.
-            tta: test-time augmentation, as in `evaluate`: none, flip, five_crop, ten_crop.
+            tta: test-time augmentation, as in `evaluate`: none, flip, five_crop, ten_crop. None: as a packed model
+                was scored, and none for runs.
             threshold: under which probability the emotion is unsure.
             portraits: each picture shows one face: it is looked for harder, as `prepare --align` does, and of several
                 the main one alone counts.
@@ -85,23 +88,25 @@ class Recognizer:
             UserError: if a run is missing, damaged or not trained, or the runs do not fit together.
         """
         workdirs = [os.fspath(run) for run in ([runs] if isinstance(runs, (str, os.PathLike)) else runs)]
-        if not workdirs:
-            raise UserError('no run is named; at least one is needed')
+        workdirs = workdirs or [zoo.DEFAULT]
         if last < 0:
             raise UserError(f'last={last}: a count of checkpoints is wanted, 1 or more, or 0 for the best')
         if not 0 <= threshold <= 1:
             raise UserError(f'threshold={threshold} is no probability; it can be 0 to 1')
         if not min_face >= 12:
             raise UserError(f'min_face={min_face}: the smallest face that can be found has 12 pixels')
+        if tta is None:
+            tta = read_packed(workdirs[0]).tta if is_packed(workdirs[0]) else 'none'
         if tta not in VIEWS:
             raise UserError(f'test-time augmentation {tta!r} is none of {", ".join(VIEWS)}')
         refuse_twice(workdirs)
-        members = [member for workdir in workdirs for member in choose_members(experiment.read_run(workdir), last)]
+        members = [member for workdir in workdirs for member in choose_members(workdir, last)]
         groups = group_members(members, ('class_names',), lambda run: repr(run.align))
         self._detector = _make_detector(groups, portraits, min_face, landmarks)
         self._networks = [_Network(group, tta, saliency and group is groups[0]) for group in groups]
         self._portraits, self._saliency, self._most_faces = portraits, saliency, most_faces or None
         self.class_names = members[0].run.class_names
+        self.runs = tuple({member.run.workdir: member.run for member in members}.values())
         self.members = tuple(member.name for group in groups for member in group)
         self.threshold = threshold
 
@@ -181,7 +186,7 @@ class _Network:
         self._run = group[0].run
         self._how = self._run.preprocessing
         model, self._variables = load_group(group)
-        self._predict = make_predict(model, self._how, tta)
+        self._predict = make_predict(model, self._how, tta, temperature=self._run.temperature)
         self._saliency = make_saliency(model, self._how) if with_saliency else None
 
     def frame(self, picture: Octaves, face: Face) -> UInt8[np.ndarray, 'S S C']:

@@ -1,6 +1,6 @@
 """A web page that reads faces: pictures, camera and screen; and its API.
 
-    python -m fer_jax.serve --run=DIR[,DIR…] [--port=8000]
+    python -m fer_jax.serve [--run=DIR[,DIR…]] [--port=8000]
 
 Everything is compiled before it listens. Ctrl-C or SIGTERM lets running requests end. A token that clients must know
 comes from --token-file or the variable FER_JAX_SERVE_TOKEN. Limits, headers, the API: docs/serve.md.
@@ -59,7 +59,7 @@ def serve(flags: argparse.Namespace) -> None:
     with _bind(flags.host, flags.port) as listener:  # before all else: a port that is taken is said at once
         runtime.configure()
         recognizer = Recognizer(
-            flags.run.split(','),
+            flags.run.split(',') if flags.run else (),
             last=flags.last,
             tta=flags.tta,
             threshold=flags.threshold,
@@ -94,9 +94,9 @@ def _warm_up(recognizer: Recognizer) -> None:
 def _parser() -> cli.ArgumentParser:
     parser = cli.ArgumentParser(prog='python -m fer_jax.serve', description='A web page that reads faces, and its API.')
     add = parser.add_argument
-    add('--run', metavar='DIR[,DIR…]', help='workdirs of training runs, averaged; needed')
+    add('--run', metavar='DIR[,DIR…]', help='workdirs of training runs or packed models, averaged (default: our own)')
     add('--last', type=int, default=0, metavar='N', help="each run's last N members; default: its best")
-    add('--tta', default='none', choices=tuple(VIEWS), help='test-time augmentation')
+    add('--tta', choices=tuple(VIEWS), help='test-time augmentation (default: as a packed model was scored, or none)')
     add('--threshold', type=float, default=0.5, metavar='P', help='under this probability an emotion is unsure (0.5)')
     add('--min-face', type=float, default=20, metavar='N', help='side in pixels of the smallest face (20)')
     add('--landmarks', type=Path, metavar='PATH', help="dlib's predictor, for runs whose data was aligned by dlib")
@@ -117,11 +117,7 @@ def _check(flags: argparse.Namespace) -> None:
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"the page needs {', '.join(missing)}; install it with: pip install 'fer_jax[serve]'")
-    if flags.run is None:
-        raise UserError(
-            '--run=DIR names a training run to read with; launch/train.sh trains one: --run=checkpoints/quickstart'
-        )
-    if not all(flags.run.split(',')):
+    if flags.run is not None and not all(flags.run.split(',')):
         raise UserError(f'--run={flags.run}: there is an empty name between the commas')
     if not 0 <= flags.port <= 65535:
         raise UserError(f'--port={flags.port}: ports are 0 to 65535')

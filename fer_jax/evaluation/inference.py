@@ -30,15 +30,17 @@ def make_predict(
     model: nn.Module,
     preprocessing: Preprocessing,
     tta: str = 'none',
+    temperature: float = 1.0,
     map_members: bool | None = None,
     placement: Placement | None = None,
 ) -> Callable[[Any, UInt8[Array, 'N H W C']], Float[Array, 'M N K']]:
     """A compiled function from stacked variables and stored images to logits.
 
     With several views, the logits returned are the logarithm of the views' mean probability, so that a softmax
-    gives that mean.
+    gives that mean. Then they are divided by the temperature (Guo et al. 2017).
 
     Args:
+        temperature: above 1 it makes probabilities less sure.
         map_members: run the members one after the other inside the program instead of as one batch. None: on a
             CPU, where a batch of convolutions with different kernels is slower.
         placement: of the devices that work on a batch together; each gets all of its logits. None: one device.
@@ -54,9 +56,9 @@ def make_predict(
         def logits_of(variables):
             logits, _ = model.apply(variables, inputs_NVSSC.reshape(n * v, *shape))
             if v == 1:
-                return logits
+                return logits / temperature
             log_probabilities_NVK = jax.nn.log_softmax(logits).reshape(n, v, -1)
-            return jax.nn.logsumexp(log_probabilities_NVK, 1) - jnp.log(v)
+            return (jax.nn.logsumexp(log_probabilities_NVK, 1) - jnp.log(v)) / temperature
 
         return jax.lax.map(logits_of, variables_M) if one_by_one else jax.vmap(logits_of)(variables_M)
 

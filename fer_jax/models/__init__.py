@@ -10,12 +10,13 @@ import jax.numpy as jnp
 from fer_jax.errors import UserError
 from fer_jax.models.affectnet import AffectNetCNN, BaselineCNN
 from fer_jax.models.cnn import ShallowCNN, WiderCNN
-from fer_jax.models.resnet import ResNet18, ResNet34
+from fer_jax.models.resnet import ResNet10, ResNet18, ResNet34
 from fer_jax.models.vgg import VGG19, VGGPairs
 
 MODELS: dict[str, type[nn.Module]] = {
     'shallow_cnn': ShallowCNN,
     'wider_cnn': WiderCNN,
+    'resnet10': ResNet10,
     'resnet18': ResNet18,
     'resnet34': ResNet34,
     'vgg19': VGG19,

@@ -146,6 +146,7 @@ KERAS = {'epsilon': 1e-3, 'momentum': 0.01}  # Keras's momentum of .99 is PyTorc
 NETWORKS = [
     ('shallow_cnn', 20, 3, lambda r: plain(r, 20, (16, 36)), {}),
     ('wider_cnn', 26, 1, lambda r: plain(r, 26, (32, 64, 64)), {}),
+    ('resnet10', 20, 1, lambda r: torch.nn.Sequential(torch.nn.PixelUnshuffle(2), resnet(r, (1, 2, 1))), {}),
     ('resnet18', 21, 1, lambda r: resnet(r, (2, 2, 2, 2)), {}),
     ('resnet34', 32, 3, lambda r: resnet(r, (3, 4, 6, 3)), {}),
     ('vgg19', 64, 3, lambda r: vgg(r, (2, 2, 4, 4, 4), 0, 4), {}),

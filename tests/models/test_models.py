@@ -90,7 +90,7 @@ def test_baseline_cnn_has_the_parameters_counted_by_hand():
 
 
 FEATURES = {'shallow_cnn': 128, 'wider_cnn': 128, 'resnet18': 512, 'resnet34': 512, 'vgg19': 512, 'vgg_pairs': 4096}
-FEATURES |= {'affectnet_cnn': 64}
+FEATURES |= {'affectnet_cnn': 64, 'resnet10': 192}
 LEAST = {'vgg19': 32, 'vgg_pairs': 16, 'affectnet_cnn': 48, 'baseline_cnn': 16}
 
 
@@ -162,7 +162,7 @@ def test_affectnet_cnn_has_seed_001s_dropouts_or_one_rate_for_all(dropout, rates
 def test_unknown_names_are_refused_with_the_nearest():
     with pytest.raises(UserError, match='did you mean resnet34'):
         create_model('resnet43', 5)
-    with pytest.raises(UserError, match='shallow_cnn, wider_cnn, resnet18, resnet34, vgg19'):
+    with pytest.raises(UserError, match='shallow_cnn, wider_cnn, resnet10, resnet18, resnet34, vgg19'):
         create_model('x', 5)
     with pytest.raises(UserError, match='float32 or bfloat16'):
         create_model('wider_cnn', 5, 'float16')

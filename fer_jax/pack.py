@@ -22,8 +22,9 @@ from fer_jax.errors import UserError
 from fer_jax.evaluation.predictions import Predictions, load_predictions
 from fer_jax.evaluation.scores import best_member, classification_scores, ensemble_probabilities, read_scores
 from fer_jax.evaluation.temperature import fit_temperature
-from fer_jax.members import Member, choose_members, load_group
-from fer_jax.packed import SUFFIX, write_packed
+from fer_jax.experiment import read_run
+from fer_jax.members import Member, load_group
+from fer_jax.packed import SUFFIX, is_packed, write_packed
 from fer_jax.reports.card import write_card
 from fer_jax.runs import read_description
 
@@ -131,10 +132,9 @@ def _find_members(predictions: Predictions) -> list[Member]:
     """The evaluation's members, where their runs lie."""
     members = []
     for place, step in zip(predictions.member_runs.tolist(), predictions.steps.tolist(), strict=True):
-        (first, *_) = choose_members(place)
-        if first.packed:
+        if is_packed(place.rpartition(':')[0]):
             raise UserError(f'{place} is packed already; evaluate the runs that it was packed from')
-        members.append(Member(first.run, int(step)))
+        members.append(Member(read_run(place), int(step)))
     return members
 
 

@@ -69,7 +69,7 @@ def test_the_page_is_started_with_flags_that_are_and_looked_after_where_it_liste
     python, option, module, *words = json.loads(instructions['ENTRYPOINT'])
     assert (option, module) == ('-m', 'fer_jax.serve') and python.startswith('/opt/venv/')
     flags = serve._parser().parse_args([*words, '--max-faces=3'])
-    assert flags.host == '0.0.0.0' and str(flags.port) == instructions['EXPOSE'] and flags.run == '/model'
+    assert flags.host == '0.0.0.0' and str(flags.port) == instructions['EXPOSE'] and flags.run is None
     health = instructions['HEALTHCHECK']
     assert f'http://127.0.0.1:{flags.port}{HEALTH}' in health
     compile(json.loads(health[health.index('[') :])[2], 'health', 'exec')

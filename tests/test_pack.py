@@ -52,7 +52,8 @@ def test_evaluated_it_gives_its_members_logits_at_its_temperature(evaluation, pa
         assert scores['nll'] == pytest.approx(
             negative_log_likelihood(ensemble_probabilities(after.logits), after.labels), abs=1e-5
         )
-    assert header(packed)['scores']['validation']['nll'] < header(packed)['scores']['validation']['before_temperature']['nll']
+    validation = header(packed)['scores']['validation']
+    assert validation['nll'] < validation['before_temperature']['nll']
 
 
 def test_a_recognizer_reads_it_with_its_views_and_temperature(evaluation, packed, make_run):

@@ -227,7 +227,6 @@ def test_the_command_says_what_the_recognizer_says(make_run, astronaut, tmp_path
     [
         (['https://example.org/a.jpg', '--run=x'], 'is an address; only files of this machine are read'),
         (['nothing.jpg', '--run=x'], 'nothing.jpg does not exist'),
-        (['setup.cfg'], '--run'),
         (['--run=x'], 'PATH'),
         (['setup.cfg', '--run=a,'], 'empty name between the commas'),
         (['setup.cfg', '--run=nowhere'], 'nowhere is no run'),

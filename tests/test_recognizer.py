@@ -168,7 +168,6 @@ def test_saliency_is_where_the_class_was_seen(make_run, astronaut):
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        ({'runs': []}, 'no run is named'),
         ({'runs': '/nowhere'}, '/nowhere is no run'),
         ({'threshold': 1.5}, '0 to 1'),
         ({'last': 4}, 'keeps its last 3 members, 4 are asked for'),

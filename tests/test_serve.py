@@ -28,7 +28,6 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.mark.parametrize(
     ('words', 'message'),
     [
-        ([], '--run=DIR names a training run to read with; launch/train.sh trains one'),
         (['--run=a,'], 'empty name between the commas'),
         (['--run=nowhere'], 'nowhere is no run'),
         (['--run=a', '--prot=1'], 'did you mean --port?'),

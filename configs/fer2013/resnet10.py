@@ -20,7 +20,7 @@ def get_config():
     config.augment.erase_area = 0.15
 
     config.train.batch_size = 128
-    config.train.epochs = 30.0
+    config.train.epochs = 22.0
     config.train.label_smoothing = 0.1
     config.optimizer.name = 'muon'
     config.optimizer.learning_rate = 0.02

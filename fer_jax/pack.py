@@ -15,9 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from fer_jax import cli, runtime
+from fer_jax.config import default_config, flatten
 from fer_jax.errors import UserError
 from fer_jax.evaluation.predictions import Predictions, load_predictions
 from fer_jax.evaluation.scores import best_member, classification_scores, ensemble_probabilities, read_scores
@@ -62,12 +65,11 @@ def pack(flags: argparse.Namespace) -> None:
     runs = [(os.path.basename(os.path.abspath(place)), read_description(Path(place))) for place in places]
     packed = [(places.index(member.run.workdir), member.step, _variables(member)) for member in members]
     os.makedirs(os.path.dirname(os.path.abspath(flags.output)), exist_ok=True)
-    size = write_packed(flags.output, runs, packed, temperature=temperature, tta=tta, scores=scores)
+    header = write_packed(flags.output, runs, packed, temperature=temperature, tta=tta, scores=scores)
     card = Path(flags.output).with_suffix('.md')
-    names = [member.name for member in members]
-    write_card(
-        card, Path(flags.output).name, size, runs, names, temperature=temperature, tta=tta, scores=scores, notes=notes
-    )
+    size = os.path.getsize(flags.output)
+    changed = [_changed_fields(described) for _, described in runs]
+    write_card(card, f'{card.stem}{SUFFIX}, {size / 1e6:.2f} MB', header, changed, notes)
     shown = ', '.join(f'{split} {100 * entry["accuracy"]:.2f} %' for split, entry in scores.items())
     print(f'{len(members)} members, {size / 1e6:.2f} MB, temperature {temperature:.3f}: {shown}')
     print(f'Wrote {flags.output} and {card}')
@@ -138,9 +140,14 @@ def _find_members(predictions: Predictions) -> list[Member]:
     return members
 
 
-def _variables(member: Member) -> Any:
-    import jax
+def _changed_fields(described: dict[str, Any]) -> dict[str, Any]:
+    """What a run's configuration changes of the defaults."""
+    defaults, there = flatten(default_config()), flatten(ConfigDict(described['config']))
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in there.items()}
+    return {name: value for name, value in values.items() if defaults.get(name) != value}
 
+
+def _variables(member: Member) -> Any:
     _, stacked = load_group([member])
     return jax.tree.map(lambda array: np.asarray(array[0]), stacked)
 

@@ -63,7 +63,7 @@ def write_packed(
     temperature: float,
     tta: str,
     scores: Mapping[str, Any],
-) -> int:
+) -> dict[str, Any]:
     """Writes a packed model, aside first.
 
     Args:
@@ -73,7 +73,7 @@ def write_packed(
         temperature, tta, scores: see `Packed`.
 
     Returns:
-        Its size in bytes.
+        Its header.
     """
     tensors = {
         f'{index}/{name}': np.asarray(array)
@@ -94,7 +94,7 @@ def write_packed(
     }
     save_file(tensors, path + '.partial', {'fer_jax': json.dumps(header)})
     os.replace(path + '.partial', path)
-    return os.path.getsize(path)
+    return header
 
 
 @functools.lru_cache(maxsize=4)

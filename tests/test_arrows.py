@@ -13,7 +13,7 @@ ERRORS = 'fer_jax.errors'
 PROCESSES = 'fer_jax.distributed'
 SCORING = tuple(
     f'fer_jax.evaluation.{name}'
-    for name in ('predictions', 'scores', 'folds', 'paired', 'mistakes', 'audit', 'audit_files')
+    for name in ('predictions', 'scores', 'temperature', 'folds', 'paired', 'mistakes', 'audit', 'audit_files')
 )
 
 # Of the modules directly in fer_jax/, what a task needs to build its part of the train command.
@@ -27,6 +27,7 @@ SHARED = tuple(
 ALLOWED = {
     'configs': ('fer_jax.config',),
     'fer_jax.errors': (),
+    'fer_jax.zoo': (),
     'fer_jax.data': ('fer_jax.data',),
     'fer_jax.models': ('fer_jax.models',),
     'fer_jax.faces': ('fer_jax.faces', 'fer_jax.data'),

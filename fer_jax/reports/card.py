@@ -7,67 +7,44 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from fer_jax.config import default_config, flatten
 from fer_jax.reports.tables import markdown_table
-
-Runs = Sequence[tuple[str, Mapping[str, Any]]]
 
 
 def write_card(
-    path: Path,
-    name: str,
-    size: int,
-    runs: Runs,
-    members: Sequence[str],
-    *,
-    temperature: float,
-    tta: str,
-    scores: Mapping[str, Mapping[str, Any]],
-    notes: str,
+    path: Path, title: str, header: Mapping[str, Any], changed: Sequence[Mapping[str, Any]], notes: str
 ) -> None:
     """Writes the card as Markdown, aside first.
 
     Args:
         path: of the card.
-        name: file name of the model.
-        size: in bytes.
-        runs: name and config.json of each run.
-        members: their names.
-        temperature, tta: of the probabilities.
-        scores: by split, with the temperature; `before_temperature` holds accuracy, nll and ece without it.
+        title: the model's file and its size.
+        header: of the model, see `fer_jax.packed`.
+        changed: of each run the fields of its configuration that are not as by default.
         notes: Markdown, what it is for and its limits, by people.
     """
-    sections = [f'# {name}\n', notes.strip() + '\n' if notes else '', _facts(size, runs, members, temperature, tta)]
-    sections += [_results(scores), *(_classes(split, entry) for split, entry in scores.items()), _recipe(runs)]
+    sections = [f'# {title}\n', notes.strip() + '\n' if notes else '', _facts(header), _results(header['scores'])]
+    sections += [_classes(split, entry) for split, entry in header['scores'].items()]
+    sections += [_recipe(header['runs'], changed)]
     aside = path.with_name(path.name + '.partial')
     aside.write_text('\n'.join(section for section in sections if section), encoding='utf-8')
     os.replace(aside, path)
 
 
-def _facts(size: int, runs: Runs, members: Sequence[str], temperature: float, tta: str) -> str:
-    described = [run for _, run in runs]
-    manifest, first = described[0]['manifest'], described[0]
-    prepared = manifest.get('align')
-    how = first['preprocessing']
-    summary = first.get('model_summary') or {}
+def _facts(header: Mapping[str, Any]) -> str:
+    described = [run['config.json'] for run in header['runs']]
+    members = [f'{header["runs"][run]["name"]}@{step}' for run, step in header['members']]
+    first = described[0]
+    manifest, how, summary = first['manifest'], first['preprocessing'], first['model_summary']
+    align, side = manifest.get('align'), how['crop'] or how['size']
+    work = f'{summary["parameters"]:,} parameters, {summary["flops_per_image"] / 1e6:,.0f} MFLOP an image'
     rows = [
-        ['file', f'{size / 1e6:.2f} MB, float32'],
-        ['members', f'{len(members)}: {", ".join(members)}; the mean of their probabilities'],
-        ['network', ', '.join(dict.fromkeys(run['config']['model']['name'] for run in described))],
-        [
-            'parameters, operations forward',
-            f'{summary["parameters"]:,}, {summary["flops_per_image"] / 1e6:,.0f} MFLOP; each',
-        ],
+        ['network', ', '.join(dict.fromkeys(run['config']['model']['name'] for run in described)) + f': {work}'],
+        ['members', f'{len(members)}: {", ".join(members)}' + '; the mean of their probabilities' * (len(members) > 1)],
         ['classes', ', '.join(manifest['class_names'])],
-        [
-            'faces',
-            f'aligned ({prepared["detector"]}, {prepared["size"]} pixels)' if prepared else 'cut about their box',
-        ],
-        ['input', f'{how["crop"] or how["size"]} of {how["size"]} pixels a side, {how["channels"]} channels'],
-        ['test-time augmentation', tta],
-        ['temperature', f'{temperature:.3f}, fitted on validation'],
+        ['faces', f'aligned by {align["detector"]} to {align["size"]} pixels' if align else 'cut out about their box'],
+        ['input', f'{side} of {how["size"]} pixels a side, {"grey" if how["channels"] == 1 else "RGB"}'],
+        ['test-time augmentation', header['tta']],
+        ['temperature', f'{header["temperature"]:.3f}, fitted on validation'],
         ['data', f'{first["config"]["data"]["name"]}, manifest {first["manifest_hash"]}'],
         ['seeds', ', '.join(str(run['config']['seed']) for run in described)],
         ['trained on', f'{first["devices"]["count"]} x {first["devices"]["kind"]}'],
@@ -118,15 +95,11 @@ def _classes(split: str, entry: Mapping[str, Any]) -> str:
     return f'### Per class, {split}\n\n' + markdown_table(header, rows, right=range(1, 5))
 
 
-def _recipe(runs: Runs) -> str:
-    defaults = flatten(default_config())
+def _recipe(runs: Sequence[Mapping[str, Any]], changed: Sequence[Mapping[str, Any]]) -> str:
     text = '## Recipe\n'
-    for name, described in runs:
-        there = flatten(ConfigDict(described['config']))
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in there.items()}
-        changed = [f'config.{key} = {value!r}' for key, value in values.items() if defaults.get(key) != value]
+    for run, fields in zip(runs, changed, strict=True):
+        described = run['config.json']
+        lines = '\n'.join(f'config.{field} = {value!r}' for field, value in fields.items())
         versions = ', '.join(f'{package} {version}' for package, version in described['versions'].items())
-        text += (
-            f'\n{name}, revision {described.get("git_revision")}, {versions}:\n\n```\n' + '\n'.join(changed) + '\n```\n'
-        )
+        text += f'\n{run["name"]}, revision {described["git_revision"]}, {versions}:\n\n```\n{lines}\n```\n'
     return text

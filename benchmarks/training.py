@@ -1,0 +1,186 @@
+"""Training steps of fer_jax and of PyTorch, the same networks from the same parameters, in turn in one run.
+
+    python benchmarks/training.py [--networks=shallow_cnn,wider_cnn,resnet18] [--pairs=5] [--seconds=4] …
+
+PyTorch runs eagerly, with channels last and, with --compile, through torch.compile; the fastest of them by median is
+what the ratio is to. Both take uint8 images, normalise them, and make SGD steps with Nesterov momentum and label
+smoothing; first losses are compared, at the start and after three steps. The floor is the step's operations, as XLA
+counts them, at the best rate at which either multiplies matrices here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from torch_networks import build, draw
+
+from fer_jax import experiment, runtime
+from fer_jax.data.preprocess import Preprocessing
+from fer_jax.models import create_model
+from fer_jax.training import classify
+from fer_jax.training.optimizer import OptimizerOptions, make_optimizer
+
+# Side, channels, images of a batch.
+INPUTS = {
+    'shallow_cnn': (48, 1, 128),
+    'wider_cnn': (48, 1, 128),
+    'resnet10': (48, 1, 128),
+    'resnet18': (48, 1, 32),
+    'resnet34': (48, 1, 32),
+    'vgg19': (48, 1, 32),
+    'affectnet_cnn': (64, 3, 64),
+    'baseline_cnn': (224, 3, 32),
+}
+_CLASSES, _RATE, _SMOOTHING = 7, 0.01, 0.1
+_STEPS = 3  # before losses are compared again
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parses the flags and prints the table; see the module."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--networks', default='shallow_cnn,wider_cnn,resnet18', help=', '.join(INPUTS))
+    parser.add_argument('--pairs', type=int, default=5, help='how often all run')
+    parser.add_argument('--seconds', type=float, default=4.0, help='of steps per turn, about')
+    parser.add_argument('--batch', type=int, default=0, help='images of a step, instead of those of each network')
+    parser.add_argument('--dtype', default='float32', choices=('float32', 'bfloat16'), help='of the computation')
+    parser.add_argument('--compile', action='store_true', help='torch.compile too')
+    flags = parser.parse_args(argv)
+    runtime.configure()
+    device = jax.devices()[0]
+    rate = _matrix_rate(flags.dtype)
+    print(
+        f'{datetime.date.today()}, {platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, '
+        f'load {os.getloadavg()[0]:.1f} at the start; jax {jax.__version__} on {device.platform} '
+        f'({device.device_kind}), PyTorch {torch.__version__}; {flags.dtype}, medians of {flags.pairs} turns; '
+        f'matrices at {rate / 1e9:,.0f} GFLOP/s\n'
+    )
+    names = ['eager', 'channels last', *(['compiled'] if flags.compile else [])]
+    print(f'| network | images | fer_jax, images/s | {" | ".join(names)} | ratio to the fastest | of the floor |')
+    print('| --- | --- | ---: |' + ' ---: |' * (len(names) + 2))
+    for name in flags.networks.split(','):
+        print(_row(name, names, rate, flags), flush=True)
+    print(f'\nload {os.getloadavg()[0]:.1f} at the end')
+
+
+def _row(name: str, variants: Sequence[str], matrix_rate: float, flags: argparse.Namespace) -> str:
+    side, channels, batch = INPUTS[name]
+    batch = flags.batch or batch
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (batch, side, side, channels)).astype(np.uint8)
+    labels = random.integers(0, _CLASSES, batch).astype(np.int32)
+    model = create_model(name, _CLASSES, flags.dtype, dropout=0.0)
+    variables = jax.tree.map(jnp.asarray, draw(create_model(name, _CLASSES, dropout=0.0), side, channels))
+    runs = {'fer_jax': _Ours(model, variables, images, labels)}
+    for variant in variants:
+        runs[variant] = _Theirs(name, variables, images, labels, variant, flags.dtype)
+    first = {who: (run.steps(1), run.steps(_STEPS)) for who, run in runs.items()}
+    tolerance = 1e-3 if flags.dtype == 'float32' else 5e-2
+    for who, losses in first.items():
+        if not np.allclose(losses, first['fer_jax'], rtol=tolerance):
+            raise SystemExit(f'{name}: losses of {who} are {losses}, of fer_jax {first["fer_jax"]}')
+    counts = {who: max(1, round(flags.seconds / _seconds(run.steps, 1))) for who, run in runs.items()}
+    found: dict[str, list[float]] = {who: [] for who in runs}
+    for turn in range(flags.pairs):
+        order = list(runs)[turn % len(runs) :] + list(runs)[: turn % len(runs)]
+        for who in order:
+            found[who].append(batch * counts[who] / _seconds(runs[who].steps, counts[who]))
+    medians = {who: statistics.median(rates) for who, rates in found.items()}
+    fastest = max(variants, key=medians.__getitem__)
+    ratios = sorted(ours / theirs for ours, theirs in zip(found['fer_jax'], found[fastest], strict=True))
+    flops = experiment.summarize_model(model, _how(side, channels))['train_flops_per_image']
+    cells = [f'{medians[who]:,.0f}' for who in runs]
+    ratio = f'{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})'
+    share = f'{100 * medians["fer_jax"] * flops / matrix_rate:.0f} %'
+    return f'| {name} | {batch} x {side} px | {" | ".join(cells)} | {ratio} | {share} |'
+
+
+class _Ours:
+    """Our step, as the train command makes it, one per dispatch."""
+
+    def __init__(self, model, variables, images, labels):
+        side, channels = images.shape[1], images.shape[-1]
+        options = OptimizerOptions('sgd', _RATE, momentum=0.9, nesterov=True)
+        task = classify.Task(
+            model, make_optimizer(options, lambda _: _RATE), _how(side, channels), label_smoothing=_SMOOTHING
+        )
+        state = classify.init_state(task, jax.random.key(0))
+        self._state = state.replace(variables=variables, optimizer=task.optimizer.init(variables['params']))
+        self._step = jax.jit(partial(classify.train_step, task), donate_argnums=0)
+        self._batch = {'images': jnp.asarray(images), 'labels': jnp.asarray(labels)}
+
+    def steps(self, count: int) -> float:
+        """The last of so many steps' losses."""
+        for _ in range(count):
+            self._state, metrics = self._step(self._state, self._batch, jax.random.key(0))
+        return float(metrics['loss'])
+
+
+class _Theirs:
+    """PyTorch's step."""
+
+    def __init__(self, name, variables, images, labels, variant, dtype):
+        self._device = 'cuda' if jax.default_backend() == 'gpu' else 'cpu'
+        network, _ = build(name, jax.device_get(variables))
+        self._network = network.to(self._device).train()
+        self._layout = torch.channels_last if variant == 'channels last' else torch.contiguous_format
+        self._network.to(memory_format=self._layout)
+        self._dtype = torch.bfloat16 if dtype == 'bfloat16' else None
+        self._optimizer = torch.optim.SGD(self._network.parameters(), _RATE, momentum=0.9, nesterov=True)
+        self._images = torch.tensor(images.transpose(0, 3, 1, 2)).to(self._device, memory_format=self._layout)
+        self._labels = torch.tensor(labels).long().to(self._device)
+        self._loss = torch.compile(self._measure) if variant == 'compiled' else self._measure
+
+    def _measure(self, images, labels):
+        inputs = ((images.float() - 127.5) / 64.0).contiguous(memory_format=self._layout)
+        with torch.autocast(self._device, self._dtype, enabled=self._dtype is not None):
+            logits = self._network(inputs)
+        return torch.nn.functional.cross_entropy(logits.float(), labels, label_smoothing=_SMOOTHING)
+
+    def steps(self, count: int) -> float:
+        """The last of so many steps' losses."""
+        for _ in range(count):
+            self._optimizer.zero_grad(set_to_none=True)
+            loss = self._loss(self._images, self._labels)
+            loss.backward()
+            self._optimizer.step()
+        return float(loss.detach())
+
+
+def _how(side: int, channels: int) -> Preprocessing:
+    return Preprocessing(side, channels, 0, 'dataset', 127.5, 64.0)
+
+
+def _matrix_rate(dtype: str, side: int = 2048) -> float:
+    """The best of a few products of two square matrices, by either, in operations per second."""
+    ours = jax.jit(jnp.matmul)
+    matrix = jnp.ones((side, side), dtype)
+    device = 'cuda' if jax.default_backend() == 'gpu' else 'cpu'
+    other = torch.ones((side, side), dtype=getattr(torch, dtype), device=device)
+    runs: list[Callable[[int], object]] = [
+        lambda count: [ours(matrix, matrix) for _ in range(count)][-1].block_until_ready(),
+        lambda count: float([other @ other for _ in range(count)][-1][0, 0]),
+    ]
+    count = 3 if device == 'cpu' else 100
+    seconds = min(_seconds(run, count) / count for run in runs for _ in range(4))
+    return 2 * side**3 / seconds
+
+
+def _seconds(run: Callable[[int], object], count: int) -> float:
+    start = time.perf_counter()
+    run(count)
+    return time.perf_counter() - start
+
+
+if __name__ == '__main__':
+    main()

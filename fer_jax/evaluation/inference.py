@@ -51,18 +51,22 @@ def make_predict(
     def predict(variables_M, images_NHWC):
         # The views of an image in a row, so that they stay on its device.
         inputs_NVSSC = views(images_NHWC, tta, preprocessing).swapaxes(0, 1)
-        n, v, *shape = inputs_NVSSC.shape
-
-        def logits_of(variables):
-            logits, _ = model.apply(variables, inputs_NVSSC.reshape(n * v, *shape))
-            if v == 1:
-                return logits / temperature
-            log_probabilities_NVK = jax.nn.log_softmax(logits).reshape(n, v, -1)
-            return (jax.nn.logsumexp(log_probabilities_NVK, 1) - jnp.log(v)) / temperature
-
+        logits_of = functools.partial(logits_of_views, model, inputs_NVSSC=inputs_NVSSC, temperature=temperature)
         return jax.lax.map(logits_of, variables_M) if one_by_one else jax.vmap(logits_of)(variables_M)
 
     return predict
+
+
+def logits_of_views(
+    model: nn.Module, variables: Any, inputs_NVSSC: Float[Array, 'N V S S C'], temperature: float = 1.0
+) -> Float[Array, 'N K']:
+    """One member's logits, as `make_predict` gives them."""
+    _, v, *shape = inputs_NVSSC.shape
+    logits, _ = model.apply(variables, inputs_NVSSC.reshape(-1, *shape))
+    if v == 1:
+        return logits / temperature
+    log_probabilities_NVK = jax.nn.log_softmax(logits).reshape(-1, v, logits.shape[-1])
+    return (jax.nn.logsumexp(log_probabilities_NVK, 1) - jnp.log(v)) / temperature
 
 
 def predict_split(

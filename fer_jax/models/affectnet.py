@@ -68,7 +68,7 @@ class AffectNetCNN(nn.Module):
         x = max_pool_2x2(norm(drop(conv(x, 256), 0.3)))
         maps_BHWC = last_maps(self, conv(x, 512))
         x = norm(max_pool_2x2(drop(maps_BHWC, 0.4)))
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         x = drop(dense(x, 256), 0.25)
         x = drop(dense(x, 128), 0.25)
         features_BD = dense(x, 64)
@@ -110,7 +110,7 @@ class BaselineCNN(nn.Module):
             x = nn.relu(x)  # after the pool: the same values from a quarter of the pixels
         x = nn.relu(nn.Conv(24, (3, 3), padding=1, dtype=self.dtype, name='Conv_4')(x))
         maps_BHWC = last_maps(self, x)
-        features_BD = maps_BHWC.reshape(len(x), -1)
+        features_BD = maps_BHWC.reshape(x.shape[0], -1)
         x = nn.Dropout(self.dropout, deterministic=not train)(features_BD)
         logits_BK = nn.Dense(self.num_classes, dtype=self.dtype, name='head')(x)
         return logits_BK.astype(jnp.float32), {'features': features_BD, 'maps': maps_BHWC}

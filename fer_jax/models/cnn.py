@@ -43,7 +43,7 @@ class PlainCNN(nn.Module):
             # ReLU after the pool gives the same values on a quarter of the pixels.
             x = nn.relu(ConvMaxPool(channels, dtype=self.dtype, blocked=self.blocked, name=f'Conv_{layer}')(x))
         maps_BHWC = last_maps(self, x)
-        x = maps_BHWC.reshape(len(x), -1)
+        x = maps_BHWC.reshape(x.shape[0], -1)
         features_BD = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, kernel_init=_he_normal)(x))
         x = nn.Dropout(self.dropout, deterministic=not train)(features_BD)
         logits_BK = nn.Dense(self.num_classes, dtype=self.dtype, name='head')(x)

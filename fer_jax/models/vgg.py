@@ -63,7 +63,7 @@ class VGG(nn.Module):
                         x = maps_BHWC = last_maps(self, nn.relu(x))
                     x = max_pool_2x2(x)
                 x = nn.relu(x)  # after the pool: the same values from a quarter of the pixels
-        x = x.reshape(len(x), -1) if self.hidden else x.mean((1, 2))
+        x = x.reshape(x.shape[0], -1) if self.hidden else x.mean((1, 2))
         drop = nn.Dropout(self.dropout, deterministic=not train)
         for layer, units in enumerate(self.hidden):
             x = nn.relu(nn.Dense(units, dtype=self.dtype)(drop(x) if layer else x))

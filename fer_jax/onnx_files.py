@@ -55,7 +55,7 @@ def to_onnx(
     """
     import onnx
 
-    with _quietly():
+    with _quietly(), jax.disable_jit():  # a jitted part that comes twice is more than jax2onnx 0.13 takes of jax 0.11
         from jax2onnx import to_onnx as convert
 
         sizes = jax.export.symbolic_shape(', '.join(map(str, shape)))

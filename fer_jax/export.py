@@ -1,6 +1,6 @@
 """`python -m fer_jax.export`: the classifier of one run or of several as one file, for use without this project.
 
-    python -m fer_jax.export --run=DIR[,DIR…] [--last=N] [--tta=flip] [--format=onnx|stablehlo] --output=FILE
+    python -m fer_jax.export [--run=DIR[,DIR…]] [--last=N] [--tta=flip] [--format=onnx|stablehlo] --output=FILE
 
 What is written is tried against the JAX networks before it takes its name. What lies in the files: docs/export.md.
 """
@@ -17,9 +17,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from fer_jax import cli, exported, onnx_files, runtime
+from fer_jax import cli, exported, onnx_files, runtime, zoo
 from fer_jax.data.files import printable
 from fer_jax.errors import UserError
+from fer_jax.packed import SUFFIX
 
 _PLATFORMS = ('cpu', 'cuda', 'tpu')
 
@@ -27,15 +28,13 @@ _PLATFORMS = ('cpu', 'cuda', 'tpu')
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the flags and writes the file; see the module."""
     flags = _parser().parse_args(argv)
-    if flags.run is None:
-        raise UserError('--run=DIR names a training run; launch/train.sh trains one: --run=checkpoints/quickstart')
-    if not all(flags.run.split(',')):
+    if flags.run is not None and not all(flags.run.split(',')):
         raise UserError(f'--run={flags.run}: there is an empty name between the commas')
     if flags.format == 'onnx':
         onnx_files.check_packages()
     output = _output(flags)
     runtime.configure()
-    classifier = exported.load_classifier(flags.run.split(','), flags.last, flags.tta)
+    classifier = exported.load_classifier(flags.run.split(',') if flags.run else (), flags.last, flags.tta)
     difference = write(classifier, flags.format, output)
     members, size = len(classifier.description['members']), output.stat().st_size
     print(f'{printable(output)}: {members} member{"s" * (members > 1)}, {size / 1e6:.1f} MB, {flags.format}')
@@ -86,7 +85,8 @@ def _output(flags: argparse.Namespace) -> Path:
     """The file that is to be written; in a directory it gets the first run's name."""
     output = Path(flags.output)
     if output.is_dir() or flags.output.endswith(os.sep):
-        output = output / f'{Path(os.path.abspath(flags.run.split(",")[0])).name}.{flags.format}'
+        first = (flags.run or zoo.DEFAULT).split(',')[0]
+        output = output / f'{Path(os.path.abspath(first)).name.removesuffix(SUFFIX)}.{flags.format}'
     if output.exists() and not flags.overwrite:
         raise UserError(f'{printable(output)} is there; choose another --output or give --overwrite')
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -96,9 +96,13 @@ def _output(flags: argparse.Namespace) -> Path:
 def _parser() -> cli.ArgumentParser:
     parser = cli.ArgumentParser(prog='python -m fer_jax.export', description='A classifier as one file.')
     add = parser.add_argument
-    add('--run', metavar='DIR[,DIR…]', help='workdirs of training runs, averaged; needed')
+    add('--run', metavar='DIR[,DIR…]', help='workdirs of training runs or packed models, averaged (default: our own)')
     add('--last', type=int, default=0, metavar='N', help="each run's last N members; default: its best")
-    add('--tta', default='none', choices=exported.VIEWS, help='test-time augmentation, inside the file')
+    add(
+        '--tta',
+        choices=exported.VIEWS,
+        help='mirror images, inside the file (default: as a packed model was scored, or none)',
+    )
     add('--format', default='onnx', choices=tuple(_FORMATS), help='of the file (onnx)')
     add('--output', required=True, metavar='FILE', help='the file, or a directory for it')
     add('--overwrite', action='store_true', help='replace a file that is there')

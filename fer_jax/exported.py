@@ -18,14 +18,14 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 import fer_jax
-from fer_jax import experiment
+from fer_jax import experiment, zoo
 from fer_jax.apps.recognized import EMOJI
 from fer_jax.data.preprocess import views
 from fer_jax.errors import UserError
 from fer_jax.evaluation.inference import logits_of_views
 from fer_jax.faces.align import BOX_SHARE
 from fer_jax.faces.face import POINTS, TEMPLATE
-from fer_jax.members import Member, choose_members, group_members, load_group, refuse_twice
+from fer_jax.members import Member, choose_members, group_members, load_group, refuse_twice, usual_tta
 
 SCHEMA = 1  # raised whenever a field of a description changes its meaning or goes; new fields do not raise it
 VIEWS = ('none', 'flip')  # of test-time augmentation; crops that are enlarged again do not go into ONNX
@@ -57,28 +57,32 @@ class Classifier:
         return pixels_NSSC
 
 
-def load_classifiers(workdirs: Sequence[str], last: int = 0, tta: str = 'none') -> list[Classifier]:
+def load_classifiers(runs: Sequence[str], last: int = 0, tta: str | None = None) -> list[Classifier]:
     """The members of runs, those that get the same pixels together.
 
     Args:
-        workdirs, last, tta: as `fer_jax.Recognizer` takes them.
+        runs, last, tta: as `fer_jax.Recognizer` takes them; crops are refused.
 
     Raises:
         UserError: if a run is missing, damaged or not trained, or the runs do not fit together.
     """
-    return [_classifier(alike, tta) for alike in _group(workdirs, last)]
+    runs = runs or [zoo.DEFAULT]
+    tta = usual_tta(runs[0]) if tta is None else tta
+    if tta not in VIEWS:
+        raise UserError(f'test-time augmentation {tta!r} cannot be exported; take --tta={" or --tta=".join(VIEWS)}')
+    return [_classifier(alike, tta) for alike in _group(runs, last)]
 
 
-def load_classifier(workdirs: Sequence[str], last: int = 0, tta: str = 'none') -> Classifier:
+def load_classifier(runs: Sequence[str], last: int = 0, tta: str | None = None) -> Classifier:
     """The members of runs that all get the same pixels; else as `load_classifiers`."""
-    alike, *others = _group(workdirs, last)
+    classifier, *others = load_classifiers(runs, last, tta)
     if others:
-        one, other = alike[0][0].run.workdir, others[0][0][0].run.workdir
+        one, other = (each.description['members'][0]['run'] for each in (classifier, others[0]))
         raise UserError(
             f'{one} and {other} get faces of other sizes, channels or alignment; one file has one input: '
             'export them apart'
         )
-    return _classifier(alike, tta)
+    return classifier
 
 
 def _group(workdirs: Sequence[str], last: int) -> list[list[list[Member]]]:
@@ -86,7 +90,7 @@ def _group(workdirs: Sequence[str], last: int) -> list[list[list[Member]]]:
     if last < 0:
         raise UserError(f'--last={last}: a count of checkpoints is wanted, 1 or more')
     refuse_twice(workdirs)
-    members = [member for workdir in workdirs for member in choose_members(experiment.read_run(workdir), last)]
+    members = [member for workdir in workdirs for member in choose_members(workdir, last)]
     together: dict[str, list[list[Member]]] = {}
     for group in group_members(members, ('class_names',), lambda run: repr(run.align)):
         run = group[0].run
@@ -113,11 +117,11 @@ def _logits(group: Sequence[Member], tta: str) -> Callable[[Array], list[Array]]
     model, variables_M = load_group(group)
     model = plain(model)
     each = [jax.tree.map(lambda array, row=row: np.asarray(array[row]), variables_M) for row in range(len(group))]
-    preprocessing = group[0].run.preprocessing
+    preprocessing, temperature = group[0].run.preprocessing, group[0].run.temperature
 
     def logits(pixels):
         inputs_NVSSC = views(pixels, tta, preprocessing).swapaxes(0, 1)
-        return [logits_of_views(model, variables, inputs_NVSSC) for variables in each]
+        return [logits_of_views(model, variables, inputs_NVSSC, temperature) for variables in each]
 
     return logits
 
@@ -193,6 +197,7 @@ def _member(member: Member) -> dict[str, Any]:
         'step': member.step,
         'network': run.config.model.name,
         'data': run.manifest_hash,
+        'temperature': run.temperature,
         'window': [start, start, how.input_side, how.input_side],
         'normalize': how.normalize,
         **({'mean': how.mean, 'deviation': how.deviation} if how.normalize == 'dataset' else {'least_deviation': 8}),

@@ -40,6 +40,11 @@ def refuse_twice(workdirs: Sequence[str]) -> None:
             raise UserError(f'{workdir} is named twice; its members would count twice')
 
 
+def usual_tta(source: str) -> str:
+    """The test-time augmentation that a packed model was scored with; none for a run."""
+    return read_packed(source).tta if is_packed(source) else 'none'
+
+
 def choose_members(source: str, last: int = 0) -> list[Member]:
     """A run's last so many members, oldest first; with 0 its best one by validation. All members of a packed model.
 

@@ -33,8 +33,7 @@ from fer_jax.faces.detector import make_detector
 from fer_jax.faces.face import Detector, Face
 from fer_jax.faces.mtcnn import Mtcnn, Settings
 from fer_jax.faces.pyramid import Octaves
-from fer_jax.members import Member, choose_members, group_members, load_group, refuse_twice
-from fer_jax.packed import is_packed, read_packed
+from fer_jax.members import Member, choose_members, group_members, load_group, refuse_twice, usual_tta
 
 BATCHES = (1, 8, 32)  # faces; networks are compiled for these numbers alone, once each, when first needed
 
@@ -95,8 +94,7 @@ class Recognizer:
             raise UserError(f'threshold={threshold} is no probability; it can be 0 to 1')
         if not min_face >= 12:
             raise UserError(f'min_face={min_face}: the smallest face that can be found has 12 pixels')
-        if tta is None:
-            tta = read_packed(workdirs[0]).tta if is_packed(workdirs[0]) else 'none'
+        tta = usual_tta(workdirs[0]) if tta is None else tta
         if tta not in VIEWS:
             raise UserError(f'test-time augmentation {tta!r} is none of {", ".join(VIEWS)}')
         refuse_twice(workdirs)

@@ -124,7 +124,7 @@ def test_what_is_wrong_is_said_in_a_line(make_run, tmp_path):
     for words, message in (
         ((f'--run={run}', f'--output={tmp_path / "there"}'), 'is there; choose another --output or give --overwrite'),
         ((f'--run={run},', '--output=x'), 'empty name between the commas'),
-        (('--output=x',), '--run=DIR names a training run'),
+        (('--run=nowhere', '--output=x'), 'nowhere is no run'),
         ((f'--run={run}', '--last=-1', f'--output={tmp_path / "x"}'), '--last=-1'),
         ((f'--run={run},{other}', f'--output={tmp_path / "x"}'), 'other sizes, channels or alignment'),
         ((f'--run={run}', '--format=tf', '--output=x'), "invalid choice: 'tf'"),

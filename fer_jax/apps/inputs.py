@@ -41,7 +41,7 @@ def find_inputs(words: Sequence[str], output: Path, empty: bool = False) -> tupl
     Args:
         words: paths, or patterns as the shell has them (** goes into folders).
         output: a folder whose files are left out: results of an earlier call.
-        empty: whether there may be nothing.
+        empty: whether there may be nothing; the words are folders then, which may be gone.
 
     Returns:
         The inputs, and the names of a folder's files that are neither picture nor film.
@@ -53,6 +53,9 @@ def find_inputs(words: Sequence[str], output: Path, empty: bool = False) -> tupl
     skipped: list[Path] = []
     places = []
     for word in words:
+        if empty and not _absolute(word).exists():
+            places.append(_absolute(word))
+            continue
         for path in _expand(word):
             places.append(path if path.is_dir() else path.parent)
             for file, member in _files(path, output.absolute()):
@@ -72,7 +75,7 @@ def _expand(word: str) -> list[Path]:
     """The paths that a word names, absolute."""
     if re.match(r'[A-Za-z][A-Za-z0-9+.-]*://', word):
         raise UserError(f'{printable(word)} is an address; only files of this machine are read: fetch it first')
-    path = Path(os.path.abspath(os.path.expanduser(word)))
+    path = _absolute(word)
     if path.exists() or path.is_symlink():
         return [path]
     if glob.has_magic(word):
@@ -83,6 +86,10 @@ def _expand(word: str) -> list[Path]:
     raise UserError(
         f'{printable(word)} does not exist; wanted is a picture, a film, a folder, a pattern, webcam or screen'
     )
+
+
+def _absolute(word: str) -> Path:
+    return Path(os.path.abspath(os.path.expanduser(word)))
 
 
 def _files(path: Path, output: Path) -> list[tuple[Path, Member]]:

@@ -64,8 +64,9 @@ class Journal:
             for name in _MADE:
                 path = folder / name
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        for path in folder.glob('drawn/**/.*.partial'):  # of a call that was killed
-            path.unlink()
+        for name in ('drawn', 'saliency'):
+            for path in folder.glob(f'{name}/**/.*.partial'):  # of a call that was killed
+                path.unlink()
         _write_aside(folder / _SETTINGS, [json.dumps({'schema': SCHEMA, **settings}, indent=2, ensure_ascii=False)])
         self._done = self._keep_whole({source.name: _state(source) for source in inputs})
         self._said = set(self._done)
@@ -155,6 +156,7 @@ class Journal:
             self._lines.close()
             self._lines = self._open_lines()
             self._said -= names
+            self._done = {name: state for name, state in self._done.items() if name not in names}
 
     def add(self, *lines: Mapping[str, Any]) -> None:
         """Appends lines; they are in the system's hands when this returns."""

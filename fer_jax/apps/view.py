@@ -109,7 +109,6 @@ class Window:
     def __init__(self, title: str, beside: Area | None):
         import tkinter
 
-        self._error = tkinter.TclError
         try:
             self._root = tkinter.Tk(className='fer_jax')
         except tkinter.TclError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from fer_jax.apps.inputs import Input, find_inputs
 from fer_jax.apps.stopping import Stop
+from fer_jax.data.files import printable
 from fer_jax.errors import UserError
 
 PAUSE = 1.0  # seconds from one look to the next
@@ -22,21 +24,24 @@ def watch(folders: Sequence[str], output: Path, stop: Stop, is_done: Callable[[I
     them has to have read them, or tried to, before asking for more.
 
     Args:
-        folders: they may be empty.
+        folders: they may be empty; one that is gone is waited for.
         output: a folder whose files are left out.
         is_done: whether a file in this very state was read before.
     """
     stop.begin()
-    before, tried, gone = {}, {}, False
+    before, tried, told = {}, {}, []
     while not stop:
         began = time.monotonic()
         try:
-            inputs, gone = find_inputs(folders, output, empty=True)[0], False
-        except (UserError, OSError) as error:  # a folder that is gone may come back
-            inputs = []
-            if not gone:
-                print(f'{error}; it is waited for', file=sys.stderr)
-            gone = True
+            inputs = find_inputs(folders, output, empty=True)[0]
+            gone = [folder for folder in folders if not os.path.exists(os.path.expanduser(folder))]
+            trouble = [f'{printable(folder)} is gone' for folder in gone]
+        except (UserError, OSError) as error:
+            inputs, trouble = [], [str(error)]
+        for words in trouble:  # a folder that is gone may come back
+            if words not in told:
+                print(f'{words}; it is waited for', file=sys.stderr)
+        told = trouble
         now = {source.name: (source.member.size, source.modified) for source in inputs}
         whole = [
             source

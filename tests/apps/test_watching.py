@@ -61,13 +61,17 @@ def test_what_changes_comes_again(tmp_path, stop):
     assert next(found) == ['a.jpg']
 
 
-def test_a_folder_that_goes_and_comes_back_is_waited_for(tmp_path, stop, capsys):
-    folder = tmp_path / 'in'
+def test_a_folder_that_goes_and_comes_back_is_waited_for_and_holds_up_no_other(tmp_path, stop, capsys):
+    there, gone = tmp_path / 'there', tmp_path / 'gone'
+    there.mkdir()
+    (there / 'a.jpg').write_bytes(b'x')
+    found = watch([str(there), str(gone)], tmp_path / 'out', stop, lambda _: False)
+    assert [source.name for source in next(found)] == ['there/a.jpg']  # as if both were there
 
     def bring():
-        folder.mkdir()
-        (folder / 'a.jpg').write_bytes(b'x')
+        gone.mkdir()
+        (gone / 'a.jpg').write_bytes(b'x')
 
     threading.Timer(0.5, bring).start()
-    assert next(watched(folder, stop)) == ['a.jpg']
-    assert capsys.readouterr().err.count('it is waited for') == 1
+    assert [source.name for source in next(found)] == ['gone/a.jpg']
+    assert capsys.readouterr().err == f'{gone} is gone; it is waited for\n'

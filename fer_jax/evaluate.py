@@ -26,7 +26,9 @@ from fer_jax.training.mesh import make_placement
 def main(argv: list[str] | None = None) -> int:
     """Parses the flags and evaluates; see the module."""
     parser = cli.ArgumentParser(prog='fer_jax.evaluate', description=__doc__)
-    parser.add_argument('--runs', required=True, metavar='DIR[,DIR…]', help='workdirs of training runs')
+    parser.add_argument(
+        '--runs', required=True, metavar='DIR[,DIR…]', help='workdirs of training runs, or packed models'
+    )
     parser.add_argument('--split', default='validation', choices=SPLITS[1:], help='which split is scored')
     parser.add_argument('--last', type=int, default=0, metavar='N', help="each run's last N members; default: its best")
     parser.add_argument('--tta', default='none', choices=tuple(VIEWS), help='test-time augmentation')

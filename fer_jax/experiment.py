@@ -266,6 +266,7 @@ class RunDescription:
         align: how `prepare --align` brought its faces to one place (detector, size, …); None: pictures as they were.
         summary: parameters and operations.
         temperature: by which logits are divided; 1 but in a packed model.
+        packed_hash: of the parameters of the packed model that holds it; '' of a workdir.
     """
 
     workdir: str
@@ -277,6 +278,7 @@ class RunDescription:
     align: dict[str, Any] | None
     summary: dict[str, float | int]
     temperature: float = 1.0
+    packed_hash: str = ''
 
 
 def read_run(workdir: str) -> RunDescription:

@@ -12,7 +12,7 @@ from fer_jax.data.dataset import Dataset
 from fer_jax.errors import UserError
 from fer_jax.evaluation.mistakes import Mistakes
 from fer_jax.evaluation.saliency import make_saliency
-from fer_jax.members import Member, group_members, load_group
+from fer_jax.members import find_member, group_members, load_group
 from fer_jax.reports.page.workdirs import Workdir
 from fer_jax.training.checkpoints import Checkpoints
 
@@ -38,8 +38,7 @@ def explain(workdir: Workdir, rows: np.ndarray, datasets: dict[str, Dataset]) ->
     answers = workdir.answers
     predicted, ids = answers.predicted[rows], answers.ids[rows]
     places = _places(workdir)
-    run = experiment.read_run(places[0][0])
-    images = _images(run, workdir.split, ids, datasets)
+    images = _images(find_member(*places[0]).run, workdir.split, ids, datasets)
     try:
         count, (saw_predicted, saw_true) = _maps(places, images, (predicted, answers.labels[rows]))
         reason = ''
@@ -73,13 +72,10 @@ def _maps(
     places: Sequence[tuple[str, int]], images: np.ndarray, classes: Sequence[np.ndarray]
 ) -> tuple[int, list[np.ndarray]]:
     """Of how many members they are, and the maps for each set of classes."""
-    members, runs = [], {}
-    for workdir, step in places:
-        if workdir not in runs:
-            runs[workdir] = experiment.read_run(workdir)
-        if step not in Checkpoints(workdir).steps():
+    members = [find_member(*place) for place in places]
+    for member, (workdir, step) in zip(members, places, strict=True):
+        if not member.packed and step not in Checkpoints(workdir).steps():
             raise UserError(f'{workdir} no longer has its checkpoint of step {step}')
-        members.append(Member(runs[workdir], step))
     group = group_members(members, ('class_names', 'manifest_hash'), lambda of: '')[0]
     model, variables = load_group(group)
     saliency = make_saliency(model, group[0].run.preprocessing)

@@ -67,7 +67,7 @@ def load_classifiers(runs: Sequence[str], last: int = 0, tta: str | None = None)
         UserError: if a run is missing, damaged or not trained, or the runs do not fit together.
     """
     runs = runs or [zoo.DEFAULT]
-    tta = usual_tta(runs[0]) if tta is None else tta
+    tta = usual_tta(runs) if tta is None else tta
     if tta not in VIEWS:
         raise UserError(f'test-time augmentation {tta!r} cannot be exported; take --tta={" or --tta=".join(VIEWS)}')
     return [_classifier(alike, tta) for alike in _group(runs, last)]

@@ -40,9 +40,17 @@ def refuse_twice(workdirs: Sequence[str]) -> None:
             raise UserError(f'{workdir} is named twice; its members would count twice')
 
 
-def usual_tta(source: str) -> str:
-    """The test-time augmentation that a packed model was scored with; none for a run."""
-    return read_packed(source).tta if is_packed(source) else 'none'
+def usual_tta(sources: Sequence[str]) -> str:
+    """The test-time augmentation that the packed models among them were scored with; `none` for runs alone.
+
+    Raises:
+        UserError: if they were scored with several.
+    """
+    found = {read_packed(path).tta: path for path in sources if is_packed(path)} or {'none': ''}
+    if len(found) > 1:
+        said = ', '.join(f'{path} with {tta}' for tta, path in found.items())
+        raise UserError(f'{said}: they were scored with other test-time augmentations; name one, as by --tta=flip')
+    return next(iter(found))
 
 
 def choose_members(source: str, last: int = 0) -> list[Member]:
@@ -77,6 +85,25 @@ def choose_members(source: str, last: int = 0) -> list[Member]:
             f'{run.workdir} has {len(steps)} of the {last} members asked for; take --last={len(steps)}, or train it on'
         )
     return [Member(run, step) for step in steps]
+
+
+def find_member(place: str, step: int) -> Member:
+    """The member that predictions name by the run it comes from and its step.
+
+    Args:
+        place: a workdir; of a packed model FILE:NAME.
+        step: of a checkpoint, which is not looked for here.
+
+    Raises:
+        UserError: if the run or the packed model is not there.
+    """
+    path = place.rpartition(':')[0]
+    if not is_packed(path):
+        return Member(experiment.read_run(place), int(step))
+    found = [member for member in choose_members(path) if (member.run.workdir, member.step) == (place, step)]
+    if not found:
+        raise UserError(f'{path} no longer holds {os.path.basename(place)}@{step}')
+    return found[0]
 
 
 def _choose_packed(packed: Packed, last: int) -> list[Member]:

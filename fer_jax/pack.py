@@ -25,9 +25,8 @@ from fer_jax.errors import UserError
 from fer_jax.evaluation.predictions import Predictions, load_predictions
 from fer_jax.evaluation.scores import best_member, classification_scores, ensemble_probabilities, read_scores
 from fer_jax.evaluation.temperature import fit_temperature
-from fer_jax.experiment import read_run
-from fer_jax.members import Member, load_group
-from fer_jax.packed import SUFFIX, is_packed, write_packed
+from fer_jax.members import Member, find_member, load_group
+from fer_jax.packed import SUFFIX, write_packed
 from fer_jax.reports.card import write_card
 from fer_jax.runs import read_description
 
@@ -44,8 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(argv)
     if not flags.output.endswith(SUFFIX):
         raise UserError(f'--output={flags.output}: a name that ends in {SUFFIX} is wanted')
-    if os.path.exists(flags.output) and not flags.overwrite:
-        raise UserError(f'{flags.output} is there; choose another --output, or give --overwrite')
+    flags.card = Path(flags.output).with_suffix('.md')
+    for path in (Path(flags.output), flags.card):
+        if path.exists() and not flags.overwrite:
+            raise UserError(f'{path} is there; choose another --output, or give --overwrite')
+    if flags.notes and flags.notes.resolve() == flags.card.resolve():
+        raise UserError(f'--notes={flags.notes} is where the card goes; choose another --output')
     runtime.configure()
     pack(flags)
     return 0
@@ -62,17 +65,18 @@ def pack(flags: argparse.Namespace) -> None:
     tta = written['validation']['tta']
     members = _find_members(chosen)
     places = list(dict.fromkeys(member.run.workdir for member in members))
-    runs = [(os.path.basename(os.path.abspath(place)), read_description(Path(place))) for place in places]
+    runs = [(name, read_description(Path(place))) for name, place in zip(_names(places), places, strict=True)]
     packed = [(places.index(member.run.workdir), member.step, _variables(member)) for member in members]
     os.makedirs(os.path.dirname(os.path.abspath(flags.output)), exist_ok=True)
     header = write_packed(flags.output, runs, packed, temperature=temperature, tta=tta, scores=scores)
-    card = Path(flags.output).with_suffix('.md')
     size = os.path.getsize(flags.output)
     changed = [_changed_fields(described) for _, described in runs]
-    write_card(card, f'{card.stem}{SUFFIX}, {size / 1e6:.2f} MB', header, changed, notes)
+    write_card(flags.card, f'{flags.card.stem}{SUFFIX}, {size / 1e6:.2f} MB', header, changed, notes)
     shown = ', '.join(f'{split} {100 * entry["accuracy"]:.2f} %' for split, entry in scores.items())
-    print(f'{len(members)} members, {size / 1e6:.2f} MB, temperature {temperature:.3f}: {shown}')
-    print(f'Wrote {flags.output} and {card}')
+    print(
+        f'{len(members)} member{"s" * (len(members) > 1)}, {size / 1e6:.2f} MB, temperature {temperature:.3f}: {shown}'
+    )
+    print(f'Wrote {flags.output} and {flags.card}')
 
 
 def _read_notes(path: Path | None) -> str:
@@ -134,10 +138,16 @@ def _find_members(predictions: Predictions) -> list[Member]:
     """The evaluation's members, where their runs lie."""
     members = []
     for place, step in zip(predictions.member_runs.tolist(), predictions.steps.tolist(), strict=True):
-        if is_packed(place.rpartition(':')[0]):
+        members.append(find_member(place, step))
+        if members[-1].packed:
             raise UserError(f'{place} is packed already; evaluate the runs that it was packed from')
-        members.append(Member(read_run(place), int(step)))
     return members
+
+
+def _names(places: Sequence[str]) -> list[str]:
+    """Of each run its directory's name; with numbers before them where two have the same."""
+    names = [os.path.basename(os.path.abspath(place)) for place in places]
+    return names if len(set(names)) == len(names) else [f'{index}_{name}' for index, name in enumerate(names, 1)]
 
 
 def _changed_fields(described: dict[str, Any]) -> dict[str, Any]:

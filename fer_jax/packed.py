@@ -18,7 +18,7 @@ import flax.traverse_util
 import jax
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from fer_jax import experiment
 from fer_jax.data.preprocess import VIEWS
@@ -68,7 +68,7 @@ def write_packed(
 
     Args:
         path: ends in .safetensors.
-        runs: name and config.json of each.
+        runs: name, unlike all others', and config.json of each.
         members: index of the run, step, variables.
         temperature, tta, scores: see `Packed`.
 
@@ -92,7 +92,8 @@ def write_packed(
         'sha256': _digest(tensors),
         'scores': dict(scores),
     }
-    save_file(tensors, path + '.partial', {'fer_jax': json.dumps(header)})
+    with open(path + '.partial', 'wb') as file:  # save_file hides what the system says
+        file.write(save(tensors, {'fer_jax': json.dumps(header)}))
     os.replace(path + '.partial', path)
     return header
 
@@ -122,12 +123,15 @@ def read_packed(path: str) -> Packed:
             dataclasses.replace(
                 experiment.understand_run(f'{path}:{run["name"]}', run['config.json']),
                 temperature=float(header['temperature']),
+                packed_hash=str(header['sha256']),
             )
             for run in header['runs']
         )
         members = tuple((int(run), int(step)) for run, step in header['members'])
         if not members or not all(0 <= run < len(runs) for run, _ in members) or header['tta'] not in VIEWS:
             raise ValueError('its members or its views')
+        if len({run.workdir for run in runs}) < len(runs):
+            raise ValueError('two of its runs have one name')
         return Packed(path, runs, members, float(header['temperature']), header['tta'], dict(header['scores']))
     except (ValueError, KeyError, TypeError, AttributeError, UserError) as error:
         raise _refusal(path, error) from None

@@ -35,6 +35,7 @@ from fer_jax.apps.watching import watch
 from fer_jax.data.files import printable
 from fer_jax.data.preprocess import VIEWS
 from fer_jax.errors import UserError
+from fer_jax.experiment import RunDescription
 from fer_jax.recognizer import Recognizer
 
 REJECTED = 3
@@ -174,13 +175,20 @@ def _report(results: Sequence[Result], done: int, skipped: Sequence[str], output
 
 def _settings(flags: argparse.Namespace, recognizer: Recognizer) -> dict:
     """What the results depend on besides the inputs."""
-    names = ('last', 'tta', 'threshold', 'portraits', 'min_face', 'saliency', 'no_draw', 'every', 'smoothing')
+    names = ('last', 'threshold', 'portraits', 'min_face', 'saliency', 'no_draw', 'every', 'smoothing')
     return {
-        'runs': [{'workdir': printable(run.workdir), 'manifest_hash': run.manifest_hash} for run in recognizer.runs],
+        'runs': [_which(run) for run in recognizer.runs],
         'members': list(recognizer.members),
         'class_names': list(recognizer.class_names),
+        'tta': recognizer.tta,
+        'landmarks': printable(flags.landmarks) if flags.landmarks else None,
         **{name: getattr(flags, name) for name in names},
     }
+
+
+def _which(run: RunDescription) -> dict:
+    told = {'workdir': printable(run.workdir), 'manifest_hash': run.manifest_hash}
+    return told | ({'parameters': run.packed_hash, 'temperature': run.temperature} if run.packed_hash else {})
 
 
 def _parser() -> cli.ArgumentParser:

@@ -53,6 +53,7 @@ class Recognizer:
         runs: what is known of the runs that the members come from.
         members: names of the M members, in the order of the logits: `run_seed0@1000`.
         threshold: under which probability the emotion is unsure.
+        tta: the test-time augmentation.
     """
 
     def __init__(
@@ -73,8 +74,8 @@ class Recognizer:
         Args:
             runs: workdirs of training runs, or packed models (`fer_jax.pack`); none: the model in the box.
             last: of each run its last so many members; 0 takes its best by validation.
-            tta: test-time augmentation, as in `evaluate`: none, flip, five_crop, ten_crop. None: as a packed model
-                was scored, and none for runs.
+            tta: test-time augmentation, as in `evaluate`: none, flip, five_crop, ten_crop. None: as the packed models
+                were scored; of runs alone: none.
             threshold: under which probability the emotion is unsure.
             portraits: each picture shows one face: it is looked for harder, as `prepare --align` does, and of several
                 the main one alone counts.
@@ -92,9 +93,9 @@ class Recognizer:
             raise UserError(f'last={last}: a count of checkpoints is wanted, 1 or more, or 0 for the best')
         if not 0 <= threshold <= 1:
             raise UserError(f'threshold={threshold} is no probability; it can be 0 to 1')
-        if not min_face >= 12:
+        if not 12 <= min_face < float('inf'):
             raise UserError(f'min_face={min_face}: the smallest face that can be found has 12 pixels')
-        tta = usual_tta(workdirs[0]) if tta is None else tta
+        tta = usual_tta(workdirs) if tta is None else tta
         if tta not in VIEWS:
             raise UserError(f'test-time augmentation {tta!r} is none of {", ".join(VIEWS)}')
         refuse_twice(workdirs)
@@ -107,6 +108,7 @@ class Recognizer:
         self.runs = tuple({member.run.workdir: member.run for member in members}.values())
         self.members = tuple(member.name for group in groups for member in group)
         self.threshold = threshold
+        self.tta = tta
 
     def warm_up(self) -> None:
         """Compiles every program, so that no later picture waits for it."""

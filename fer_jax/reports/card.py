@@ -33,23 +33,31 @@ def write_card(
 def _facts(header: Mapping[str, Any]) -> str:
     described = [run['config.json'] for run in header['runs']]
     members = [f'{header["runs"][run]["name"]}@{step}' for run, step in header['members']]
-    first = described[0]
-    manifest, how, summary = first['manifest'], first['preprocessing'], first['model_summary']
-    align, side = manifest.get('align'), how['crop'] or how['size']
-    work = f'{summary["parameters"]:,} parameters, {summary["flops_per_image"] / 1e6:,.0f} MFLOP an image'
+    first, each = described[0], lambda words: '; '.join(dict.fromkeys(map(words, described)))
+    manifest, align = first['manifest'], first['manifest'].get('align')  # of all alike
     rows = [
-        ['network', ', '.join(dict.fromkeys(run['config']['model']['name'] for run in described)) + f': {work}'],
+        ['network', each(_network)],
         ['members', f'{len(members)}: {", ".join(members)}' + '; the mean of their probabilities' * (len(members) > 1)],
         ['classes', ', '.join(manifest['class_names'])],
         ['faces', f'aligned by {align["detector"]} to {align["size"]} pixels' if align else 'cut out about their box'],
-        ['input', f'{side} of {how["size"]} pixels a side, {"grey" if how["channels"] == 1 else "RGB"}'],
+        ['input', each(_input)],
         ['test-time augmentation', header['tta']],
         ['temperature', f'{header["temperature"]:.3f}, fitted on validation'],
         ['data', f'{first["config"]["data"]["name"]}, manifest {first["manifest_hash"]}'],
         ['seeds', ', '.join(str(run['config']['seed']) for run in described)],
-        ['trained on', f'{first["devices"]["count"]} x {first["devices"]["kind"]}'],
+        ['trained on', each(lambda run: f'{run["devices"]["count"]} x {run["devices"]["kind"]}')],
     ]
     return '## What it is\n\n' + markdown_table(('', ''), rows)
+
+
+def _network(run: Mapping[str, Any]) -> str:
+    name, of = run['config']['model']['name'], run['model_summary']
+    return f'{name}: {of["parameters"]:,} parameters, {of["flops_per_image"] / 1e6:,.0f} MFLOP an image'
+
+
+def _input(run: Mapping[str, Any]) -> str:
+    how = run['preprocessing']
+    return f'{how["crop"] or how["size"]} of {how["size"]} pixels a side, {"grey" if how["channels"] == 1 else "RGB"}'
 
 
 def _results(scores: Mapping[str, Mapping[str, Any]]) -> str:

@@ -109,8 +109,6 @@ def _draw(panel: _Panel, logged: Sequence[tuple[int, Workdir]], x: str, name: st
         told.append(f'{workdir.letter}: {_in_words(panel, at, values, x, y.words)}')
         if panel.key.startswith('train/'):
             at, values = _thinned(at, values, x)
-        if y.log:
-            at, values = at[values > 0], values[values > 0]
         chart.line(at, values, f'run{index}')
         if len(at) <= _MARKED:
             chart.points(at, values, f'run{index}')

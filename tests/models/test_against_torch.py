@@ -9,7 +9,6 @@ from fer_jax.models import create_model
 torch = pytest.importorskip('torch', reason='the reference implementation')
 from benchmarks.torch_networks import build, draw  # noqa: E402 (it imports PyTorch)
 
-
 # Side and channels.
 INPUTS = {
     'shallow_cnn': (20, 3),

@@ -132,7 +132,7 @@ def group_members(
             if getattr(run, what) != getattr(first, what):
                 raise UserError(
                     f'{run.workdir} and {first.workdir} differ in {what.replace("_", " ")}: '
-                    f'{getattr(run, what)} and {getattr(first, what)}; only runs on the same data can be averaged'
+                    f'{getattr(run, what)} and {getattr(first, what)}; only runs with the same can be averaged'
                 )
         same_program = (repr(run.config.model.to_dict()), run.preprocessing, run.temperature, key(run))
         groups.setdefault(same_program, []).append(member)

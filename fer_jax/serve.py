@@ -1,8 +1,9 @@
 """A web page that reads faces: pictures, camera and screen; and its API.
 
-    python -m fer_jax.serve [--run=DIR[,DIR…]] [--port=8000]
+    python -m fer_jax.serve [--run=DIR[,DIR…]] [--port=8000] [--in-browser]
 
-Everything is compiled before it listens. Ctrl-C or SIGTERM lets running requests end. A token that clients must know
+Everything is compiled before it listens; with --in-browser everything is written as ONNX, and the page reads pictures
+itself. Ctrl-C or SIGTERM lets running requests end. A token that clients must know
 comes from --token-file or the variable FER_JAX_SERVE_TOKEN. Limits, headers, the API: docs/serve.md.
 """
 
@@ -24,7 +25,8 @@ from pathlib import Path
 import skimage.data
 from PIL import Image
 
-from fer_jax import cli, runtime
+from fer_jax import browser_models, cli, exported, onnx_files, runtime
+from fer_jax.apps.web.in_browser import InBrowser
 from fer_jax.data.files import printable
 from fer_jax.data.pixels import decode_picture
 from fer_jax.data.preprocess import VIEWS
@@ -58,37 +60,43 @@ def serve(flags: argparse.Namespace) -> None:
     limits = Limits(flags.max_bytes, flags.max_pixels, flags.max_faces, flags.max_seconds, flags.max_requests)
     with _bind(flags.host, flags.port) as listener:  # before all else: a port that is taken is said at once
         runtime.configure()
-        recognizer = Recognizer(
-            flags.run.split(',') if flags.run else (),
-            last=flags.last,
-            tta=flags.tta,
-            threshold=flags.threshold,
-            min_face=flags.min_face,
-            landmarks=flags.landmarks,
-            most_faces=limits.faces + 1,  # one more tells that there are more
-        )
         began = time.monotonic()
-        _warm_up(recognizer)
-        print(f'Compiled in {time.monotonic() - began:.0f} s: {", ".join(recognizer.members)}')
-        service = Service(
-            recognizer,
-            recognizer.class_names,
-            recognizer.members,
-            flags.threshold,
-            flags.smoothing,
-            token,
-            limits,
-        )
+        read, *about, local = _for_browsers(flags) if flags.in_browser else _recognizer(flags)
+        done = 'Written for browsers' if local else 'Compiled'
+        print(f'{done} in {time.monotonic() - began:.0f} s: {", ".join(about[1])}')
+        service = Service(read, *about, flags.threshold, flags.smoothing, token, limits, local)
         say = lambda: _say_where(flags.host, listener.getsockname()[1], bool(token))
         Server(service, say, flags.access_log).run(sockets=[listener])
 
 
-def _warm_up(recognizer: Recognizer) -> None:
-    """Compiles, and reads a picture: what libraries put off until their first use is done then."""
+def _runs(flags: argparse.Namespace) -> Sequence[str]:
+    return flags.run.split(',') if flags.run else ()
+
+
+def _recognizer(flags: argparse.Namespace) -> tuple[Recognizer, Sequence[str], Sequence[str], None]:
+    """What reads, warm: all is compiled and a picture read, since libraries put things off until their first use."""
+    recognizer = Recognizer(
+        _runs(flags),
+        last=flags.last,
+        tta=flags.tta,
+        threshold=flags.threshold,
+        min_face=flags.min_face,
+        landmarks=flags.landmarks,
+        most_faces=flags.max_faces + 1,  # one more tells that there are more
+    )
     recognizer.warm_up()
     file = io.BytesIO()
     Image.fromarray(skimage.data.astronaut()).save(file, 'JPEG')
     recognizer(decode_picture(file.getvalue()))
+    return recognizer, recognizer.class_names, recognizer.members, None
+
+
+def _for_browsers(flags: argparse.Namespace) -> tuple[None, Sequence[str], Sequence[str], InBrowser]:
+    classifiers = exported.load_classifiers(_runs(flags), flags.last, flags.tta)
+    members = [member for classifier in classifiers for member in classifier.description['members']]
+    names = [f'{member["run"]}@{member["step"]}' for member in members]
+    local = browser_models.make_in_browser(classifiers, flags.min_face)
+    return None, classifiers[0].description['class_names'], names, local
 
 
 def _parser() -> cli.ArgumentParser:
@@ -101,6 +109,7 @@ def _parser() -> cli.ArgumentParser:
     add('--min-face', type=float, default=20, metavar='N', help='side in pixels of the smallest face (20)')
     add('--landmarks', type=Path, metavar='PATH', help="dlib's predictor, for runs whose data was aligned by dlib")
     add('--smoothing', type=float, default=0.5, metavar='S', help='of live pictures: time constant in seconds (0.5)')
+    add('--in-browser', action='store_true', help='the page reads pictures itself; none leave the machine it runs on')
     add('--host', default='127.0.0.1', help='address to listen at (127.0.0.1: this machine alone; 0.0.0.0: all)')
     add('--port', type=int, default=8000, help='port to listen at (8000; 0: any free one)')
     add('--max-bytes', type=int, default=16_000_000, metavar='N', help='of an upload (16,000,000)')
@@ -117,6 +126,14 @@ def _check(flags: argparse.Namespace) -> None:
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"the page needs {', '.join(missing)}; install it with: pip install 'fer_jax[serve]'")
+    if flags.in_browser:
+        onnx_files.check_packages()
+        if flags.landmarks:
+            raise UserError('--landmarks is for dlib, which no browser has; leave it or --in-browser out')
+        if not flags.min_face >= 12:
+            raise UserError(f'--min-face={flags.min_face:g}: the smallest face that can be found has 12 pixels')
+        if not 0 <= flags.threshold <= 1:
+            raise UserError(f'--threshold={flags.threshold:g} is no probability; it can be 0 to 1')
     if flags.run is not None and not all(flags.run.split(',')):
         raise UserError(f'--run={flags.run}: there is an empty name between the commas')
     if not 0 <= flags.port <= 65535:

@@ -39,6 +39,9 @@ ROOT = Path(__file__).resolve().parent.parent
         (['--run=a', '--smoothing=-1'], '--smoothing=-1'),
         (['--run=a', '--token-file=nowhere'], '--token-file=nowhere cannot be read: No such file'),
         (['--run=a', '--token-file={short}'], 'the token is too short'),
+        (['--run=a', '--in-browser', '--landmarks=x'], '--landmarks is for dlib, which no browser has'),
+        (['--run=a', '--in-browser', '--min-face=3'], '--min-face=3: the smallest face'),
+        (['--run=nowhere', '--in-browser', '--tta=five_crop'], "test-time augmentation 'five_crop' cannot be exported"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(monkeypatch, tmp_path, words, message):

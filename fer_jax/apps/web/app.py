@@ -24,7 +24,8 @@ from fer_jax.apps.web import openapi
 from fer_jax.apps.web.answers import Limits, Refusal, json_line
 from fer_jax.apps.web.desk import Desk
 from fer_jax.apps.web.files import load_files
-from fer_jax.apps.web.guard import Guard, check_origin, check_token
+from fer_jax.apps.web.guard import HEADERS, HEADERS_IN_BROWSER, Guard, check_origin, check_token
+from fer_jax.apps.web.in_browser import InBrowser
 from fer_jax.apps.web.metrics import Metrics
 from fer_jax.apps.web.sessions import Sessions
 from fer_jax.apps.web.uploads import Body, read_upload, to_pixels
@@ -42,20 +43,22 @@ _SESSION = re.compile(r'[A-Za-z0-9_-]{8,64}')
 class Service:
     """What is served.
 
-    recognize: the faces of one picture, uint8 [H, W, C], the surest first; called by one thread at a time.
+    recognize: the faces of one picture, uint8 [H, W, C], the surest first; called by one thread at a time. None: the
+        page reads pictures itself, with `in_browser`.
     class_names, members: of the networks.
     threshold: under which probability an emotion is unsure.
     smoothing: time constant in seconds of live probabilities.
     token: that a client must know; '' for none.
     """
 
-    recognize: Callable[[np.ndarray], list[RecognizedFace]]
+    recognize: Callable[[np.ndarray], list[RecognizedFace]] | None
     class_names: Sequence[str]
     members: Sequence[str]
     threshold: float = 0.5
     smoothing: float = 0.5
     token: str = ''
     limits: Limits = Limits()
+    in_browser: InBrowser | None = None
 
 
 def make_app(service: Service) -> ASGIApp:
@@ -69,22 +72,27 @@ class _Server:
         self._token = service.token.encode()
         self._desk = Desk(service.limits)
         self._sessions = Sessions(service.smoothing, service.threshold)
-        described = openapi.describe(service.class_names, service.limits, bool(service.token))
-        files = load_files()
+        local = service.in_browser
+        methods = ['GET', 'POST'] if local else ['POST']
+        described = openapi.describe(service.class_names, service.limits, bool(service.token), reads=not local)
+        files = load_files() | (local.runtime_files() if local else {})
+        models = local.model_files() if local else {}
         files[DOCS] = openapi.to_html(described).encode(), 'text/html; charset=utf-8'
-        paths = (PREDICT, MODEL, HEALTH, METRICS, DESCRIPTION, *files)
+        paths = (PREDICT, MODEL, HEALTH, METRICS, DESCRIPTION, *files, *models)
         self._metrics = Metrics(paths, lambda: self._desk.taken, lambda: len(self._sessions))
         self._described = described
         routes = [
-            Route(PREDICT, self._answer(self._predict, private=True), methods=['POST']),
+            Route(PREDICT, self._answer(_elsewhere if local else self._predict, private=True), methods=methods),
             Route(MODEL, self._answer(self._model, private=True)),
             Route(METRICS, self._answer(self._tell_metrics, private=True)),
             Route(HEALTH, self._answer(self._health)),
             Route(DESCRIPTION, self._answer(self._describe)),
-            *(Route(path, _file(*file)) for path, file in files.items()),
+            *(Route(path, self._answer(_file(*file), private=True)) for path, file in models.items()),
+            *(Route(path, self._answer(_file(*file))) for path, file in files.items()),
         ]
         errors = {HTTPException: _http_error, Exception: _failure}
-        self.app = Guard(Starlette(routes=routes, exception_handlers=errors, lifespan=self._lifespan), self._metrics)
+        app = Starlette(routes=routes, exception_handlers=errors, lifespan=self._lifespan)
+        self.app = Guard(app, self._metrics, HEADERS_IN_BROWSER if local else HEADERS)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _) -> AsyncIterator[None]:
@@ -157,17 +165,18 @@ class _Server:
         return content, seconds
 
     async def _model(self, _: Request, __: Body) -> Response:
-        service, colours = self._service, class_colours(self._service.class_names)
-        return json_line(
-            {
-                'kind': 'model',
-                'class_names': list(service.class_names),
-                'colours': colours,
-                'members': list(service.members),
-                'threshold': service.threshold,
-                'limits': dataclasses.asdict(service.limits),
-            }
-        )
+        service = self._service
+        content = {
+            'kind': 'model',
+            'class_names': list(service.class_names),
+            'colours': class_colours(service.class_names),
+            'members': list(service.members),
+            'threshold': service.threshold,
+            'limits': dataclasses.asdict(service.limits),
+        }
+        if service.in_browser:
+            content['in_browser'] = {**service.in_browser.about(), 'smoothing': service.smoothing}
+        return json_line(content)
 
     async def _health(self, _: Request, __: Body) -> Response:
         if self._desk.stuck:
@@ -181,6 +190,10 @@ class _Server:
         return Response(openapi.to_json(self._described), media_type='application/json')
 
 
+async def _elsewhere(_: Request, __: Body) -> Response:
+    raise Refusal(404, 'this server reads no pictures', 'its page reads them in the browser, where they stay')
+
+
 def _session(request: Request) -> str:
     """The name of the live session; '' for a single picture."""
     stray = set(request.query_params) - {'session'}
@@ -192,8 +205,8 @@ def _session(request: Request) -> str:
     return session
 
 
-def _file(content: bytes, kind: str) -> Callable[[Request], Awaitable[Response]]:
-    async def answer(_: Request) -> Response:
+def _file(content: bytes, kind: str) -> Callable[[Request, Body], Awaitable[Response]]:
+    async def answer(_: Request, __: Body) -> Response:
         return Response(content, media_type=kind, headers={'Cache-Control': 'no-cache'})
 
     return answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import time
+from collections.abc import Mapping
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -26,11 +27,20 @@ HEADERS = {
 }
 
 
-class Guard:
-    """Wraps an application: HEADERS on every answer, whatever made it, and every answer counted."""
+# Where the page reads pictures itself: WebAssembly, and with no other site's content about, memory that threads share.
+HEADERS_IN_BROWSER = HEADERS | {
+    'Content-Security-Policy': HEADERS['Content-Security-Policy'].replace(
+        "script-src 'self'", "script-src 'self' 'wasm-unsafe-eval'"
+    ),
+    'Cross-Origin-Embedder-Policy': 'require-corp',
+}
 
-    def __init__(self, app: ASGIApp, metrics: Metrics):
-        self._app, self._metrics = app, metrics
+
+class Guard:
+    """Wraps an application: `headers` on every answer, whatever made it, and every answer counted."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, headers: Mapping[str, str] = HEADERS):
+        self._app, self._metrics, self._headers = app, metrics, headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope['type'] != 'http':
@@ -42,7 +52,7 @@ class Guard:
             if message['type'] == 'http.response.start':
                 status = message['status']
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
+                for name, value in self._headers.items():
                     headers[name] = value
             await send(message)
 

@@ -31,14 +31,21 @@ _NUMBER: dict[str, Any] = {'type': 'number'}
 _SHARE: dict[str, Any] = {'type': 'number', 'minimum': 0, 'maximum': 1}
 
 
-def describe(class_names: Sequence[str], limits: Limits, with_token: bool) -> dict[str, Any]:
-    """The API of a server with these classes and limits as an OpenAPI 3.1 document."""
+def describe(class_names: Sequence[str], limits: Limits, with_token: bool, reads: bool = True) -> dict[str, Any]:
+    """The API of a server with these classes and limits as an OpenAPI 3.1 document.
+
+    Args:
+        reads: whether it reads pictures; else its page does.
+    """
     paths = {
         '/api/predict': {'post': _predict(limits)},
         '/api/model': {'get': _get('What the server reads with: classes, members, threshold, limits.', 'Model')},
         '/healthz': {'get': _get('Whether the server works.', 'Health', private=False)},
         '/metrics': {'get': _metrics()},
     }
+    if not reads:
+        del paths['/api/predict']
+    kept = 'Uploads are read in memory and forgotten.' if reads else 'Pictures are read in the browser and stay there.'
     document: dict[str, Any] = {
         'openapi': '3.1.0',
         'info': {
@@ -46,7 +53,7 @@ def describe(class_names: Sequence[str], limits: Limits, with_token: bool) -> di
             'version': fer_jax.__version__,
             'description': (
                 'Faces in pictures and the emotion that people would name in them. Expression is not emotion: this '
-                'must not be used to judge anyone. Uploads are read in memory and forgotten.'
+                f'must not be used to judge anyone. {kept}'
             ),
         },
         'servers': [{'url': './'}],
@@ -150,6 +157,7 @@ def _schemas(class_names: Sequence[str]) -> dict[str, Any]:
             'model',
             {'class_names': names, 'members': names, 'threshold': _SHARE, 'limits': _object(limits)}
             | {'colours': _object(dict.fromkeys(class_names, word))},
+            {'in_browser': _object({}, description='Where the page reads pictures itself: how.')},
         ),
         'Health': _line('health', {'status': {'const': 'ok'}}),
         'Error': _line('error', {'status': whole, 'wrong': word, 'right': word}),
@@ -173,11 +181,9 @@ def to_html(document: Mapping[str, Any]) -> str:
     """The document as a page without scripts."""
     write = html.escape
     parts = [f'<h1>{write(document["info"]["title"])} API</h1>', f'<p>{write(document["info"]["description"])}</p>']
-    parts.append(
-        '<p>For programs: <a href="openapi.json">openapi.json</a>. For people: <a href="./">the page</a>.</p>'
-        '<pre>curl --data-binary @photo.jpg -H "Content-Type: image/jpeg" http://HOST:PORT/api/predict\n'
-        'curl -F file=@photo.jpg http://HOST:PORT/api/predict</pre>'
-    )
+    parts.append('<p>For programs: <a href="openapi.json">openapi.json</a>. For people: <a href="./">the page</a>.</p>')
+    if '/api/predict' in document['paths']:
+        parts.append(_CURL)
     for path, methods in document['paths'].items():
         for method, operation in methods.items():
             token = ' <small>(token)</small>' if 'security' in operation else ''
@@ -226,6 +232,10 @@ def _table(rows: Sequence[tuple[str, str]]) -> str:
     return f'<table>{cells}</table>'
 
 
+_CURL = (
+    '<pre>curl --data-binary @photo.jpg -H "Content-Type: image/jpeg" http://HOST:PORT/api/predict\n'
+    'curl -F file=@photo.jpg http://HOST:PORT/api/predict</pre>'
+)
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>

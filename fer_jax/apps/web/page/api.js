@@ -1,4 +1,5 @@
-// The server asked. What it refuses, and what keeps it from answering, comes out as a Refused with words for people.
+// The server asked, or in its stead this browser, where the server wants it so (serve --in-browser). What is refused,
+// and what keeps it from answering, comes out as a Refused with words for people.
 
 const KEY = 'fer_jax token';
 
@@ -10,15 +11,30 @@ export class Refused extends Error {
   }
 }
 
-export async function model() {
-  return (await ask('api/model')).json();
+let local = null; // what reads in this browser
+
+// What the server is; loading() is called before networks are loaded, which takes a while.
+export async function model(loading) {
+  const about = await (await ask('api/model')).json();
+  if (about.in_browser) {
+    loading();
+    const reader = await import('./local.js');
+    await asRefused(reader.begin(about, async (path) => (await ask(path)).arrayBuffer()));
+    local = reader;
+  }
+  return about;
 }
 
 // The faces of a picture (a Blob), and the milliseconds that reading it took; of a session's frame the people.
 export async function predict(picture, session = '') {
+  if (local) return asRefused(local.predict(picture, session));
   const answer = await ask(`api/predict${session && `?session=${session}`}`, { method: 'POST', body: picture });
   const timing = /read;dur=([\d.]+)/.exec(answer.headers.get('Server-Timing') ?? '');
   return { ...(await answer.json()), milliseconds: timing ? Number(timing[1]) : 0 };
+}
+
+function asRefused(promise) {
+  return promise.catch((error) => { throw error instanceof Refused ? error : new Refused(error.message); });
 }
 
 async function ask(path, options = {}) {

@@ -1,4 +1,4 @@
-// The page: what is chosen, dropped, pasted or filmed goes to the server, and what it says is shown.
+// The page: what is chosen, dropped, pasted or filmed is read, by the server or in this browser, and the result shown.
 
 import { model, predict, Refused } from './api.js';
 import { Cards, sentence } from './cards.js';
@@ -7,9 +7,10 @@ import { Live, openStream, pause } from './live.js';
 import { Timeline } from './timeline.js';
 
 const MOST_FRAMES = 20_000, TRIES = 5, SPEAK_EVERY = 3000; // kept for the JSON; for a picture; milliseconds
+const LOADING = 'The networks are being loaded.';
 const at = (id) => document.getElementById(id);
 const canvas = at('picture');
-let about = null, cards = null, timeline = null, live = null;
+let about = null, beginning = null, cards = null, timeline = null, live = null;
 let turn = 0; // counts what was begun; an answer to what came before is dropped
 let saved = { name: 'faces', content: null };
 
@@ -36,10 +37,19 @@ async function start() {
 }
 
 // What the server is, asked once, or again if it could not be reached.
-async function begin() {
-  if (about) return;
-  about = await model();
-  cards = new Cards(at('faces'), about.colours);
+function begin() {
+  beginning ??= model(() => say(LOADING)).then((told) => {
+    about = told;
+    cards = new Cards(at('faces'), about.colours);
+    if (!about.in_browser) return;
+    at('where').textContent = 'Pictures are read in this browser and never leave this machine.';
+    at('stays').hidden = false;
+    if (at('status').textContent === LOADING) say('Ready.');
+  }, (error) => {
+    beginning = null;
+    throw error;
+  });
+  return beginning;
 }
 
 async function readFiles(files) {

@@ -63,14 +63,14 @@ def _fetch(folder: Path, cache: Path) -> Path:
     if npm is None:
         raise UserError(f'--in-browser needs onnxruntime-web {VERSION}: install npm, which fetches it, or {by_hand}')
     print(f'onnxruntime-web {VERSION} is fetched by npm, once', flush=True)
-    command = [npm, 'pack', f'onnxruntime-web@{VERSION}', '--silent', '--ignore-scripts']
+    command = [npm, 'pack', f'onnxruntime-web@{VERSION}', '--loglevel=error', '--ignore-scripts']
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_SECONDS)
         reason = (done.stderr or done.stdout).strip().splitlines() if done.returncode else []
     except subprocess.TimeoutExpired:
         reason = [f'nothing within {_SECONDS} s']
     if reason or not (folder / _PACKAGE).exists():
-        words = printable((reason or ['no package came'])[-1])
+        words = printable((reason or ['no package came'])[0].removeprefix('npm error '))
         raise UserError(f'npm could not fetch onnxruntime-web {VERSION} ({words}); try again, or {by_hand}')
     return folder / _PACKAGE
 

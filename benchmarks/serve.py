@@ -1,6 +1,6 @@
 """The web server under load: its first answers, eight clients at once, thirty-two, and its memory over minutes.
 
-    python benchmarks/serve.py --run=DIR [--rounds=40] [--minutes=10]
+    python benchmarks/serve.py [--run=DIR] [--rounds=40] [--minutes=10]
 
 Starts `python -m fer_jax.serve` with its own limits (8 requests at once) on this machine and asks it over the loopback
 address alone; the clients take their share of the same cores. Pictures are scikit-image's astronaut in a textured
@@ -27,6 +27,8 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
+from fer_jax import zoo
+
 SIZES = ((640, 480), (1280, 720), (320, 240))
 _CLIENTS = 8
 
@@ -44,7 +46,7 @@ class Asked:
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses the flags and prints the tables; see the module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--run', required=True, help='workdir of a training run')
+    parser.add_argument('--run', default=zoo.DEFAULT, help='workdir of a training run (default: the model in the box)')
     parser.add_argument('--rounds', type=int, default=40, help='requests of each client')
     parser.add_argument('--minutes', type=float, default=10, help='of load while the memory is watched')
     flags = parser.parse_args(argv)

@@ -13,7 +13,7 @@ from fer_jax.reports.tables import duration
 
 _KINDS = {
     'run': 'training run',
-    'evaluation': 'evaluation of several runs',
+    'evaluation': 'evaluation',
     'folds': 'cross-validation',
     'pair': 'pair of translators',
 }

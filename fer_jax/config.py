@@ -154,7 +154,7 @@ def default_config() -> ConfigDict:
     evaluation.batch_size = 256  # images per step
     evaluation.tta = 'none'  # test-time augmentation: none, flip, five_crop, ten_crop
     evaluation.last = 1  # members of the run's own ensemble: its last N checkpoints
-    evaluation.splits = ('validation',)  # read at the end of training; test only when named here
+    evaluation.splits = ('validation',)  # read at the end of training, () for none; test only when named here
 
     checkpoint = config.checkpoint = ConfigDict()
     checkpoint.every_steps = 0  # besides one at every evaluation; 0 = only there

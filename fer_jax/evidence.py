@@ -56,15 +56,30 @@ def fold_config(config: ConfigDict, dataset: Dataset, folds: int) -> ConfigDict:
 
     Nothing is chosen: each fold is predicted by the last members of the run on all others. Images of one subject stay
     together where subjects are named.
+
+    Raises:
+        UserError: if validation would have a say.
     """
-    config = config.copy_and_resolve_references()
+    config = _of_training_alone(config)
     with config.unlocked():
         config.data.folds, config.data.fold_of, config.data.fold_validation = folds, 'train', False
         subjects = dataset.splits['train'].extra.get('subject', np.array(['']))
         if config.data.fold_by == 'subject' and (subjects == '').any():
             config.data.fold_by = 'image'
-        config.train.early_stopping = 0
     return config.lock()
+
+
+def _of_training_alone(config: ConfigDict) -> ConfigDict:
+    """A copy whose length and rates go by the training images alone, unlocked."""
+    if config.schedule.name == 'plateau':
+        raise UserError(
+            'config.schedule.name=plateau goes by the validation loss, which has no say in an audit; '
+            'give --config.schedule.name=cosine, and as many --config.train.steps=N as it should take'
+        )
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.train.early_stopping = 0
+    return config
 
 
 def out_of_fold(config: ConfigDict, dataset: Dataset, directory: Path) -> Float[np.ndarray, 'N K']:
@@ -125,16 +140,14 @@ def margins_in_training(
 
 
 def _of_all_epochs(config: ConfigDict, dataset: Dataset) -> ConfigDict:
-    """The run whose checkpoints, one per epoch, are all kept."""
+    """The run whose checkpoints, one per epoch, are all kept; nothing is scored at its end."""
     steps_per_epoch = len(dataset.splits['train']) / config.train.batch_size
     steps = config.train.steps or round(config.train.epochs * steps_per_epoch)
-    config = config.copy_and_resolve_references()
+    config = _of_training_alone(config)
     with config.unlocked():
-        config.evaluation.every_steps, config.evaluation.last = 0, 1
+        config.evaluation.every_steps, config.evaluation.last, config.evaluation.splits = 0, 1, ()
         config.checkpoint.every_steps, config.checkpoint.snapshot_steps = 0, 0
         config.checkpoint.keep_last = steps // max(1, round(steps_per_epoch)) + 1
-        config.evaluation.splits = ('validation',) if 'validation' in dataset.splits else ('test',)
-        config.train.early_stopping = 0
     return config.lock()
 
 

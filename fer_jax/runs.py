@@ -52,7 +52,7 @@ def finished(workdir: Path, config: ConfigDict, wanted_by: str) -> dict[str, Any
         UserError: if the directory holds a finished run of another configuration or other data.
     """
     scores = read_scores_if_any(workdir)
-    if not all(split in scores for split in config.evaluation.splits):
+    if not scores or not all(split in scores for split in config.evaluation.splits):
         return {}
     described = read_description(workdir)
     # A run from before a field was there is as one with the field's default.

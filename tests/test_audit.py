@@ -94,6 +94,29 @@ def test_margins_are_of_every_epoch_and_read_once(data, make_config, tmp_path, m
     np.testing.assert_array_equal(again, margins)
 
 
+def test_margins_of_data_without_validation_read_no_test_image(data, make_config, tmp_path, monkeypatch):
+    splits = {name: data.splits[name] for name in ('train', 'test')}
+    bare = type(data)(data.name, data.class_names, splits, {**data.manifest, 'source': 'without validation'})
+    monkeypatch.setattr(experiment, 'load_prepared', lambda _: bare)
+    config = evidence.audited_config(make_config(train__steps=0, train__epochs=2.0, evaluation__splits=('test',)))
+    margins, _ = evidence.margins_in_training(config, experiment.load_data(config), tmp_path / 'epochs')
+    assert margins.shape == (2, 46)
+    assert not {'scores.json', 'predictions', 'report.md'} & {path.name for path in (tmp_path / 'epochs').iterdir()}
+
+
+def test_validation_has_no_say_in_what_an_audit_trains(data, make_config, tmp_path):
+    config = evidence.audited_config(make_config(schedule__name='plateau', train__early_stopping=2))
+    dataset = experiment.load_data(config)
+    for train_one in (
+        lambda: evidence.fold_config(config, dataset, 3),
+        lambda: evidence.margins_in_training(config, dataset, tmp_path / 'epochs'),
+    ):
+        with pytest.raises(UserError, match='plateau goes by the validation loss, which has no say in an audit'):
+            train_one()
+    fixed = evidence.fold_config(evidence.audited_config(make_config(train__early_stopping=2)), dataset, 3)
+    assert fixed.train.early_stopping == 0
+
+
 @pytest.fixture
 def pairs(monkeypatch):
     """Pairs for anger and fear that darken a face by as much as its first pixel says, in batches of five."""

@@ -9,8 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from fer_jax import reproduce
+from fer_jax import evidence, reproduce
 from fer_jax.config import flatten, load_config
+from fer_jax.data.synthetic import load_synthetic
 from fer_jax.evaluation.predictions import load_predictions
 from fer_jax.tables import jobs_of, load_table
 
@@ -81,6 +82,17 @@ def test_all_audits_flag_the_same_share_and_what_has_a_seed_is_made_with_it(tabl
             assert seeds and all(word.endswith(f'={seed}') for word in seeds) or name in ('filtered',)
             others = {f'seed{other}/' for other in (0, 1, 2)} - {f'seed{job.seed}/'}
             assert not any(other in f'{word}/' for word in step.command() for other in others)
+
+
+def test_what_the_audits_train_goes_by_no_validation_image(table, tmp_path):
+    (row,) = [row for row in table.rows if row.name == '(d) aum']
+    flags = [word for word in jobs_of(row, tmp_path, table=table)[0].steps['audits'].command() if '--config' in word]
+    config = load_config(flags[0].partition('=')[2], flags[1:])
+    folds = evidence.fold_config(evidence.audited_config(config), load_synthetic(8, 1, 1, size=8), 5)
+    assert 0 < folds.train.steps and folds.train.early_stopping == 0
+    arm = flatten(load_config(row.config))
+    differs = {name for name, value in flatten(config).items() if value != arm[name]}
+    assert differs <= {'schedule.name', 'train.steps', 'seed'}
 
 
 @pytest.mark.parametrize('data', STUDIES)

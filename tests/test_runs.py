@@ -41,6 +41,8 @@ def test_a_run_is_finished_when_all_its_splits_are_read(tmp_path, config):
     config.evaluation.splits = ('test',)  # fewer than there are: the same run
     assert finished(tmp_path / 'run', config, 'row')
     leave(tmp_path / 'half', config)
+    config.evaluation.splits = ()
+    assert finished(tmp_path / 'none', config, 'row') == {}
     config.evaluation.splits = ('validation', 'test')
     assert finished(tmp_path / 'half', config, 'row') == {}
 

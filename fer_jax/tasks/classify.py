@@ -29,8 +29,6 @@ def check_config(config: ConfigDict) -> None:
     """Refuses what can be known to be wrong before any data is read."""
     if config.pairs:
         raise UserError('config.pairs is for several pairs; set config.task=cyclegan, or leave it empty')
-    if not config.evaluation.splits:
-        raise UserError('config.evaluation.splits is empty; it can hold validation and test')
     for name in config.evaluation.splits:
         if name not in SPLITS[1:]:
             raise UserError(f'config.evaluation.splits names {name!r}; it can hold validation and test')
@@ -59,8 +57,8 @@ def narrow(config: ConfigDict, dataset: Dataset) -> Dataset:
     for name in config.evaluation.splits:
         if name not in dataset.splits:
             raise UserError(
-                f'config.evaluation.splits names {name}, and {dataset.name} has {there}; set it to one of these, '
-                'or make the split with config.data.folds'
+                f'config.evaluation.splits names {name}, and {dataset.name} has {there}; set it to one of these or, '
+                'to score nothing, to (), or make the split with config.data.folds'
             )
     if 'validation' in dataset.splits:
         return dataset
@@ -171,6 +169,10 @@ def _make_after_evaluation(plateau: optax.GradientTransformationExtraArgs | None
 
 def _evaluate_run(setting: Setting) -> None:
     config, workdir = setting.config, setting.workdir
+    if not config.evaluation.splits:
+        if distributed.is_main():
+            print(f'{workdir} is trained; config.evaluation.splits names nothing to be scored')
+        return
     # A short run, or one stopped early, has fewer members than it may keep.
     steps = setting.checkpoints.members(config.evaluation.last)
     if distributed.agree_max(_is_scored(config, workdir, steps)):

@@ -1,139 +1,193 @@
 """How well each method of the audit finds labels that were made wrong: a row per method, noise and rate, over seeds.
 
     python benchmarks/audit.py --data=synthetic [--rates=.1,.2,.3] [--kinds=symmetric,confusion] [--seeds=0,1,2]
-        [--methods=NAME,…] [--pairs=DIR,…] [--folds=3] [--output=DIR] [--table] [--config.KEY=VALUE …]
+        [--methods=NAME,…] [--pairs=FILE[:ARG]] [--folds=3] [--output=DIR] [--table] [--config.KEY=VALUE …]
 
 A cell is a rate, a kind and a seed, which is that of the noise and of the networks. Cells that are done are not done
-again, and one that was interrupted goes on. Confusion noise has the odds of a classifier that is trained on the clean
-labels first. `ssim` joins the methods with --pairs; `random` flags the true share. --table only prints what is there.
+again, and one that was interrupted goes on; after each OUTPUT/DATA/table.md has what is there. Confusion noise has the
+odds of a classifier that is trained on the clean labels first. `ssim` joins the methods with --pairs, a configuration
+of pairs, which are trained on each cell's labels; `random` flags the true share. --table only prints what is there.
 The networks of a cell are removed when it is done; its files and audit.json stay.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import platform
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from fer_jax import runtime, train
+from fer_jax import cli, runtime, several, train
 from fer_jax.audit import Options, audit
-from fer_jax.config import load_config
+from fer_jax.audit_methods import METHODS
+from fer_jax.config import default_config, load_config
+from fer_jax.data.noise import KINDS
+from fer_jax.errors import UserError
+from fer_jax.evidence import audited_config
+from fer_jax.reports.audit import MEASURES, measures
 from fer_jax.reports.tables import duration, markdown_table, mean_and_interval
+from fer_jax.runs import other_fields
 from fer_jax.training.stopping import Stopped
 
 CONFIGS = {'synthetic': 'configs/audit/synthetic.py', 'fer2013': 'configs/audit/fer2013.py'}
 DEFAULT = 'confident_learning,self_confidence,margin,aum,random'
-SCORES = ('auroc', 'average_precision', 'precision', 'recall', 'f1', 'true_rate', 'relabel_accuracy')
-COLUMNS = (
-    'noise',
-    'rate',
-    'method',
-    'AUROC',
-    'per seed',
-    'average precision',
-    'precision',
-    'recall',
-    'F1',
-    'F1 at the true rate',
-    'relabel accuracy',
-    'trained',
-    'judged',
-)
+COLUMNS = ('noise', 'rate', 'method', 'scored', 'AUROC', 'per seed', *list(MEASURES)[1:], 'trained', 'judged')
+_OF_CLASSIFIERS = ('normalize', 'crop', 'soft_labels')  # fields of `config.data` that a pair refuses
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """Labels made wrong: of which kind, how many, by which seed; and the directory of what is found."""
+
+    kind: str
+    rate: float
+    seed: int
+    directory: Path
+
+    def configure(self, config: ConfigDict) -> ConfigDict:
+        """The configuration whose labels are wrong so."""
+        config = audited_config(config).unlock()
+        config.seed = self.seed
+        config.data.noise.update({'rate': self.rate, 'kind': self.kind, 'seed': self.seed})
+        if self.kind == 'confusion':
+            config.data.noise.confusion = str(self.directory.parent / 'clean' / 'scores.json')
+        return config.lock()
+
+    def read(self) -> dict:
+        """audit.json, or {}."""
+        path = self.directory / 'audit.json'
+        return json.loads(path.read_text()) if path.exists() else {}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Parses the flags, does the cells that are missing and prints the tables; see the module."""
     argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = cli.ArgumentParser(prog='benchmarks/audit.py', description=__doc__.splitlines()[0])
     parser.add_argument('--data', required=True, choices=CONFIGS)
     parser.add_argument('--rates', default='.1,.2,.3')
-    parser.add_argument('--kinds', default='symmetric,confusion')
+    parser.add_argument('--kinds', default=','.join(KINDS))
     parser.add_argument('--seeds', default='0,1,2')
     parser.add_argument('--methods', default='', help=f'default: {DEFAULT}, and ssim with --pairs')
-    parser.add_argument('--pairs', default='', help='directories of trained pairs, {rate}, {kind} and {seed} filled in')
+    parser.add_argument(
+        '--pairs', default='', metavar='FILE[:ARG]', help='of configs/, trained on the labels of a cell'
+    )
     parser.add_argument('--folds', type=int, default=3)
     parser.add_argument('--output', default='checkpoints/benchmarks/audit')
     parser.add_argument('--table', action='store_true', help='print what is there, and train nothing')
+    parser.add_argument('--config.KEY', metavar='VALUE', dest='_', help='changes one field, as --config.train.epochs=4')
     flags = parser.parse_args([word for word in argv if not word.startswith('--config.')])
     config = load_config(CONFIGS[flags.data], [word for word in argv if word.startswith('--config.')])
     methods = (flags.methods or DEFAULT + (',ssim' if flags.pairs else '')).split(',')
     output = Path(flags.output) / flags.data
-    cells = [
-        (kind, float(rate), int(seed))
-        for seed in flags.seeds.split(',')
-        for kind in flags.kinds.split(',')
-        for rate in flags.rates.split(',')
-    ]
+    cells = list(_cells(flags, output, methods))
+    for cell in cells:
+        _refuse_another(cell, config, flags.folds)
     if not flags.table:
         runtime.configure()
         for number, cell in enumerate(cells, 1):
-            print(f'cell {number} of {len(cells)}: {cell}', file=sys.stderr)
+            print(f'cell {number} of {len(cells)}: {cell.directory}', file=sys.stderr)
             try:
-                _do(config, cell, methods, flags, output)
+                _do(config, cell, methods, flags)
             except Stopped as stopped:
                 signal_number, step = stopped.args
-                sys.exit(f'stopped at step {step} by signal {signal_number}; the same command goes on from there')
-    print(report(output, cells, methods))
+                print(f'stopped at step {step}; the same command goes on from there', file=sys.stderr)
+                return 128 + signal_number
+            aside = output / 'table.md.partial'
+            aside.write_text(report(cells, methods))
+            os.replace(aside, output / 'table.md')
+    print(report(cells, methods) or f'nothing is there yet in {output}')
+    return 0
 
 
-def _do(config: ConfigDict, cell: tuple[str, float, int], methods: Sequence[str], flags, output: Path) -> None:
-    kind, rate, seed = cell
-    directory = _directory(output, cell)
-    missing = [name for name in methods if name not in _read(directory).get('methods', {})]
-    if not missing:
-        return
-    noise = {'rate': rate, 'kind': kind, 'seed': seed}
-    if kind == 'confusion':
-        noise['confusion'] = _confusions(config, output / 'clean')
-    config = config.copy_and_resolve_references()
-    with config.unlocked():
-        config.seed = seed
-        config.data.noise.update(noise)
-    pairs = tuple(name.format(rate=rate, kind=kind, seed=seed) for name in flags.pairs.split(',') if name)
+def _cells(flags: argparse.Namespace, output: Path, methods: Sequence[str]) -> Iterator[Cell]:
+    """All that the flags ask for, every noise and rate of one seed before the next seed."""
+    for flag, given, known in (('methods', methods, METHODS), ('kinds', flags.kinds.split(','), KINDS)):
+        for name in given:
+            if name not in known:
+                raise UserError(f'--{flag}: there is no {name!r}; there are {", ".join(known)}')
+    if 'ssim' in methods and not (flags.pairs or flags.table):
+        raise UserError('ssim goes by pairs; give --pairs=FILE, such as configs/gan_study/pairs.py:fer2013')
+    try:
+        rates, seeds = [float(text) for text in flags.rates.split(',')], [int(text) for text in flags.seeds.split(',')]
+    except ValueError as error:
+        raise UserError(
+            f'--rates={flags.rates} --seeds={flags.seeds}: numbers with commas are wanted ({error})'
+        ) from None
+    if not all(0 < rate < 1 for rate in rates):
+        raise UserError(f'--rates={flags.rates}: shares of the labels are wanted, such as .1,.2')
+    for seed in seeds:
+        for kind in flags.kinds.split(','):
+            for rate in rates:
+                yield Cell(kind, rate, seed, output / f'{kind}_{100 * rate:g}_seed{seed}')
+
+
+def _refuse_another(cell: Cell, config: ConfigDict, folds: int) -> None:
+    """Refuses a cell that is there of another configuration: the table would take it for this one's."""
+    read = cell.read()
+    others = [*other_fields(read['config'], cell.configure(config))] if read else []
+    others += [('folds', of['folds']['count'], folds) for of in read.get('methods', {}).values() if 'folds' in of]
+    for name, there, here in others:
+        if there != here:
+            raise UserError(
+                f'{cell.directory} was done with {name}={there!r}, and now it would be {here!r}; choose another '
+                '--output, or give the same flags'
+            )
+
+
+def _do(config: ConfigDict, cell: Cell, methods: Sequence[str], flags: argparse.Namespace) -> None:
+    missing = [name for name in methods if name not in cell.read().get('methods', {})]
+    runs, pairs = cell.directory / 'runs', cell.directory / 'pairs'
+    if missing and cell.kind == 'confusion':
+        clean = config.copy_and_resolve_references().unlock()
+        clean.evaluation.splits = ('validation',)
+        train.train(clean.lock(), str(cell.directory.parent / 'clean'))
+    config = cell.configure(config)
+    if 'ssim' in missing:
+        several.train_in_turn(_pairs_of(config, flags.pairs), str(pairs), train.train)
     automatic = [name for name in missing if name != 'random']
     if automatic:
-        audit(config, automatic, str(directory), Options(pairs=pairs, folds=flags.folds))
+        trained = (str(pairs),) if 'ssim' in missing else ()
+        audit(config, automatic, str(cell.directory), Options(pairs=trained, folds=flags.folds))
     if 'random' in missing:
-        audit(config, ['random'], str(directory), Options(share=rate, seed=seed))
-    shutil.rmtree(directory / 'runs', ignore_errors=True)
+        audit(config, ['random'], str(cell.directory), Options(share=cell.rate, seed=cell.seed))
+    for networks in (runs, pairs):
+        shutil.rmtree(networks, ignore_errors=True)
 
 
-def _confusions(config: ConfigDict, workdir: Path) -> str:
-    """scores.json of a classifier on clean labels, trained if it is not there yet."""
-    train.train(config, str(workdir))
-    return str(workdir / 'scores.json')
+def _pairs_of(config: ConfigDict, file: str) -> ConfigDict:
+    """The pairs of a file, on the data and under the seed of a configuration."""
+    pairs = load_config(file, []).unlock()
+    pairs.seed = config.seed
+    pairs.data = ConfigDict(config.data.to_dict())
+    pairs.data.update({name: default_config().data[name] for name in _OF_CLASSIFIERS})
+    return pairs.lock()
 
 
-def report(output: Path, cells: Sequence[tuple[str, float, int]], methods: Sequence[str]) -> str:
-    """The tables: over all classes, and AUROC per class."""
+def report(cells: Sequence[Cell], methods: Sequence[str]) -> str:
+    """The tables: over all classes, and AUROC per class; '' where nothing is there yet."""
     rows, per_class, names, machines = [], [], [], set()
-    for kind, rate in dict.fromkeys(cell[:2] for cell in cells):
+    for kind, rate in dict.fromkeys((cell.kind, cell.rate) for cell in cells):
+        audits = [read for cell in cells if (cell.kind, cell.rate) == (kind, rate) and (read := cell.read())]
+        for read in audits:
+            names = read['manifest']['class_names']
+            machines.add(f'{read["devices"]["count"]} x {read["devices"]["kind"]}, jax {read["versions"]["jax"]}')
         for method in methods:
-            told = []
-            for cell in (cell for cell in cells if cell[:2] == (kind, rate)):
-                read = _read(_directory(output, cell))
-                if method in read.get('methods', {}):
-                    told.append(read['methods'][method])
-                    names = read['manifest']['class_names']
-                    machines.add(
-                        f'{read["devices"]["count"]} x {read["devices"]["kind"]}, jax {read["versions"]["jax"]}'
-                    )
+            told = [read['methods'][method] for read in audits if method in read['methods']]
             if told:
                 head = [kind, f'{100 * rate:g} %', method]
-                rows.append(head + _cells(told))
-                values = [[of['detection']['per_class'][name]['auroc'] for name in names] for of in told]
-                found = np.array(values, float)  # None, of a class without a wrong label, is no number
-                per_class.append(head + [f'{value:.3f}' for value in found.mean(0)])
+                rows.append(head + _over_seeds(told))
+                classes = [[of['detection']['per_class'][name]['auroc'] for of in told] for name in names]
+                per_class.append(head + [_mean(values) for values in classes])
     if not rows:
-        return f'nothing is there yet in {output}'
+        return ''
     text = markdown_table(COLUMNS, rows, right=range(3, len(COLUMNS)))
     text += '\nAUROC per class of the label, mean over seeds:\n\n'
     text += markdown_table(['noise', 'rate', 'method', *names], per_class, right=range(3, 3 + len(names)))
@@ -141,31 +195,21 @@ def report(output: Path, cells: Sequence[tuple[str, float, int]], methods: Seque
     return f'{text}\n{"; ".join(sorted(machines))}; {cpu}\n'
 
 
-def _cells(told: Sequence[dict]) -> list[str]:
-    found = {name: [_score(of['detection'], name) for of in told] for name in SCORES}
-    mean, half = mean_and_interval(found['auroc'])
-    cells = [f'{mean:.4f}' + ('' if half is None else f' ± {half:.4f}'), ' '.join(f'{v:.4f}' for v in found['auroc'])]
-    for name in SCORES[1:]:
-        there = [value for value in found[name] if value is not None]
-        cells.append(f'{np.mean(there):.3f}' if there else '-')
+def _over_seeds(told: Sequence[dict]) -> list[str]:
+    found = [measures(of) for of in told]
+    first = [of['AUROC'] for of in found if of['AUROC'] is not None]
+    mean, half = mean_and_interval(first) if first else (np.nan, None)
+    cells = [f'{100 * np.mean([of["scored"] / of["images"] for of in told]):.0f} %']
+    cells += [f'{mean:.4f}' + ('' if half is None else f' ± {half:.4f}'), ' '.join(f'{value:.4f}' for value in first)]
+    cells += [_mean([of[name] for of in found]) for name in list(MEASURES)[1:]]
     return cells + [duration(float(np.mean([of[name] for of in told]))) for name in ('training_seconds', 'seconds')]
 
 
-def _score(detection: dict, name: str) -> float | None:
-    if name == 'true_rate':
-        return detection['true_rate']['f1']
-    return detection[name] if name in detection else detection['flags'][name]
-
-
-def _directory(output: Path, cell: tuple[str, float, int]) -> Path:
-    kind, rate, seed = cell
-    return output / f'{kind}_{100 * rate:g}_seed{seed}'
-
-
-def _read(directory: Path) -> dict:
-    path = directory / 'audit.json'
-    return json.loads(path.read_text()) if path.exists() else {}
+def _mean(values: Sequence[float | None]) -> str:
+    """Of the seeds where there is one: a class without a wrong label has no AUROC."""
+    there = [value for value in values if value is not None]
+    return f'{np.mean(there):.3f}' if there else '-'
 
 
 if __name__ == '__main__':
-    main()
+    cli.run(main)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,25 +56,32 @@ def finished(workdir: Path, config: ConfigDict, wanted_by: str) -> dict[str, Any
     if not scores or not all(split in scores for split in config.evaluation.splits):
         return {}
     described = read_description(workdir)
-    # A run from before a field was there is as one with the field's default.
-    wanted, there = flatten(config), flatten(default_config()) | flatten(ConfigDict(described['config']))
-    for name, value in wanted.items():
-        found = tuple(there[name]) if isinstance(there[name], list) else there[name]
-        if found != value and name not in _FREE:
+    for name, found, value in other_fields(described['config'], config):
+        if name not in _FREE:
             raise UserError(
                 f'{workdir} was trained with config.{name}={found!r}; {wanted_by} now has {value!r}: '
                 'move that directory away, or choose another'
             )
-    manifest = os.path.join(wanted['data.name'], 'manifest.json')
+    manifest = os.path.join(config.data.name, 'manifest.json')
     if os.path.exists(manifest):
         with open(manifest) as file:
             now = Dataset('', (), {}, json.load(file)).manifest_hash
         if now != described['manifest_hash']:
-            raise UserError(f'{workdir} was trained on other data than {wanted["data.name"]} now holds; move it away')
+            raise UserError(f'{workdir} was trained on other data than {config.data.name} now holds; move it away')
     rewritten = rewritten_file(described.get('manifest', {}).get('changes', {}))
     if rewritten:
         raise UserError(f'{workdir} was trained with another {rewritten}, which has changed since; move it away')
     return scores
+
+
+def other_fields(there: Mapping[str, Any], config: ConfigDict) -> Iterator[tuple[str, Any, Any]]:
+    """The fields of a configuration that another one, as JSON has it, has otherwise: name, value there, value here."""
+    # One from before a field was there is as one with the field's default.
+    before = flatten(default_config()) | flatten(ConfigDict(there))
+    for name, value in flatten(config).items():
+        found = tuple(before[name]) if isinstance(before[name], list) else before[name]
+        if found != value:
+            yield name, found, value
 
 
 def fold_config(config: ConfigDict, fold: int) -> ConfigDict:

@@ -89,7 +89,7 @@ def test_what_the_audits_train_goes_by_no_validation_image(table, tmp_path):
     flags = [word for word in jobs_of(row, tmp_path, table=table)[0].steps['audits'].command() if '--config' in word]
     config = load_config(flags[0].partition('=')[2], flags[1:])
     folds = evidence.fold_config(evidence.audited_config(config), load_synthetic(8, 1, 1, size=8), 5)
-    assert 0 < folds.train.steps and folds.train.early_stopping == 0
+    assert folds.train.steps > 0 and folds.train.early_stopping == 0
     arm = flatten(load_config(row.config))
     differs = {name for name, value in flatten(config).items() if value != arm[name]}
     assert differs <= {'schedule.name', 'train.steps', 'seed'}

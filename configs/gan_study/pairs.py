@@ -1,7 +1,8 @@
 """The pairs of the study: configs/gan_study/pairs.py:fer2013, :affectnet or :synthetic; data as in recogniser.py.
 
 Networks and recipe of seed 001 at 64 pixels, on a GPU; its eight pairs, or seven where there is no contempt. On the
-drawn faces two small pairs, each for ten minutes of one CPU core. The last checkpoint translates: nothing is chosen.
+drawn faces two small pairs, each for ten minutes of one CPU core, or with :all_drawn four, for every emotion. The last
+checkpoint translates: nothing is chosen.
 """
 
 from fer_jax.config import default_config
@@ -11,7 +12,8 @@ OTHERS = ('neutral=anger', 'happiness=neutral', 'surprise=neutral')
 
 
 def get_config(data='fer2013'):
-    return {'fer2013': fer2013, 'affectnet': affectnet, 'synthetic': synthetic}[data]()
+    known = {'fer2013': fer2013, 'affectnet': affectnet, 'synthetic': synthetic, 'all_drawn': all_drawn}
+    return known[data]()
 
 
 def seed_001():
@@ -86,4 +88,11 @@ def synthetic():
     config.schedule.name = 'linear'
 
     config.evaluation.every_steps = 1500
+    return config
+
+
+def all_drawn():
+    config = synthetic()
+    config.pairs = (*config.pairs, 'anger=contempt', 'disgust=fear')
+    config.data.drop = ()
     return config

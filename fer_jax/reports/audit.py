@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,18 @@ from fer_jax.reports.tables import duration, markdown_table, plain_table
 RowsF = Int[np.ndarray, 'F']
 
 _SHEET = 40  # faces
+
+# Columns, and where audit.json has them in the `detection` of a method.
+MEASURES = {
+    'AUROC': ('auroc',),
+    'average precision': ('average_precision',),
+    'precision': ('flags', 'precision'),
+    'recall': ('flags', 'recall'),
+    'F1': ('flags', 'f1'),
+    'F1 at the true rate': ('true_rate', 'f1'),
+    'relabel accuracy': ('relabel_accuracy',),
+}
+COLUMNS = ('method', 'scored', 'flagged', *MEASURES, 'trained', 'judged')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,36 +102,21 @@ def write_audit_report(
     return f'{plain_table(COLUMNS, rows, left=1)}\nreport: {output / "audit.md"}   page: {page}'
 
 
-COLUMNS = (
-    'method',
-    'scored',
-    'flagged',
-    'AUROC',
-    'average precision',
-    'precision',
-    'recall',
-    'F1',
-    'F1 at the true rate',
-    'relabel accuracy',
-    'trained',
-    'judged',
-)
-
-
 def method_rows(methods: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     """The cells of the table of methods, '-' where the truth is not known."""
     number = lambda value: '-' if value is None else f'{value:.4f}'
     rows = []
     for name, of in methods.items():
-        known = of['detection'] or {}
-        flags, at_rate = known.get('flags', {}), known.get('true_rate', {})
-        values = [known.get('auroc'), known.get('average_precision')]
-        values += [flags.get(key) for key in ('precision', 'recall', 'f1')]
-        values += [at_rate.get('f1'), known.get('relabel_accuracy')]
         counts = [f'{of["scored"]:,}', f'{of["flagged"]:,}']
         seconds = [duration(of[key]) for key in ('training_seconds', 'seconds')]
-        rows.append([name, *counts, *map(number, values), *seconds])
+        rows.append([name, *counts, *map(number, measures(of).values()), *seconds])
     return rows
+
+
+def measures(told: Mapping[str, Any]) -> dict[str, float | None]:
+    """What audit.json says of how well a method finds what is wrong, by `MEASURES`; None where it cannot be said."""
+    known = told['detection'] or {}
+    return {name: functools.reduce(lambda of, key: (of or {}).get(key), path, known) for name, path in MEASURES.items()}
 
 
 def _rules(methods: Mapping[str, Mapping[str, Any]]) -> str:

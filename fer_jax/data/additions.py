@@ -28,14 +28,17 @@ def add_pictures(dataset: Dataset, paths: Sequence[str]) -> Dataset:
     knows of its images is unknown of these: '', -1, not a number.
 
     Args:
-        paths: CSV files with the columns path (relative to the file) and label.
+        paths: CSV files with the columns path (relative to the file) and label; `source`, which `translate` writes, is
+            the id of the image that a picture was made from.
 
     Raises:
-        UserError: naming the line of a picture that is not there or none, or of a class that is none.
+        UserError: naming the line of a picture that is not there or none, of a class that is none, or of a picture made
+            from an evaluation image, such as a fold that is tested.
     """
     if not paths:
         return dataset
     files = [read_rows(path, _FIELD, ('path', 'label')) for path in paths]
+    held_out = dataset.held_out()
     train = dataset.splits['train']
     found = [(f'extra{place}/', rows, line) for place, rows in enumerate(files) for line in rows.rows]
     images = np.empty((len(found), *train.images.shape[1:]), np.uint8)
@@ -46,6 +49,11 @@ def add_pictures(dataset: Dataset, paths: Sequence[str]) -> Dataset:
         if prefix + cells['path'] in seen:
             raise UserError(f'{place}: {cells["path"]} stands there twice')
         seen.add(prefix + cells['path'])
+        if cells.get('source') in held_out:
+            raise UserError(
+                f'{place}: {cells["path"]} is made from {cells["source"]}, which is a {held_out[cells["source"]]} '
+                'image here; only what is made from training images can be trained on'
+            )
         labels.append(class_index(cells['label'], dataset.class_names, place))
         picture = _read(rows, cells['path'], place)
         images[row] = _fit(picture, images.shape[1:], place)

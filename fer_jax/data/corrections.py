@@ -70,12 +70,7 @@ class _Reader:
         train = dataset.splits['train']
         self._dataset, self._drop, self._renames = dataset, drop, renames
         self._place = {identity: index for index, identity in enumerate(train.ids.tolist())}
-        self._held_out = {
-            identity: name
-            for name, split in dataset.splits.items()
-            if name != 'train'
-            for identity in split.ids.tolist()
-        }
+        self._held_out = dataset.held_out()
         self._first_N = train.labels
         self.verdict_N = np.full(len(train), _KEEP)
         self.evaluation: set[str] = set()

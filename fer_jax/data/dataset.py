@@ -79,6 +79,11 @@ class Dataset:
         told = told if 'checksum' in told else {key: told for key, told in self.manifest.items() if key != 'changes'}
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
+    def held_out(self) -> dict[str, str]:
+        """The name of its split by the id of every image that is not trained on."""
+        others = {name: split for name, split in self.splits.items() if name != 'train'}
+        return {identity: name for name, split in others.items() for identity in split.ids.tolist()}
+
 
 def pixel_hash(image: np.ndarray) -> str:
     """SHA-256 (first 32 hex digits) of an image's shape and pixels; equal images have equal hashes."""

@@ -83,6 +83,7 @@ def test_prepared_pictures_are_chained_and_not_read(make_dataset, extra, tmp_pat
         ('images/1.png', 'translated.csv', 'translated.csv:3: .*not a picture'),
         ('images/1.png', 'images/0.png', 'translated.csv:3: images/0.png stands there twice'),
         ('1.png,anger', '1.png,angr', "translated.csv:3: there is no class 'angr'; did you mean 'anger'"),
+        ('train_2', 'test_2', 'translated.csv:3: images/1.png is made from test_2, which is a test image here'),
         ('path,label', 'path,emotion', 'has the columns path,emotion,source; config.data.extra wants path,label'),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     output = Path(flags.output or os.path.join('checkpoints', folder, name))
     of_row = [jobs_of(row, output, flags.rehearse, table) for row in rows]
     jobs = list({(job.workdir, *job.flags): job for job in _by_seed(of_row)}.values())
+    path = output / ('rehearsal.md' if flags.rehearse else 'table.md')
+    write = functools.partial(_write, path, table, of_row, output, f'--table={flags.table}', rehearse=flags.rehearse)
     for job in jobs:
         job.config()  # what is wrong in it is said before anything trains
     everything = flags.rows or flags.rehearse or visible_gpus(os.environ)
@@ -70,20 +74,21 @@ def main(argv: list[str] | None = None) -> int:
                 what = 'cross-validation' if job.by else 'run'
                 print(f'{what} {number} of {len(jobs)}: {job.workdir}', file=sys.stderr)
                 _run(job.command())
-    text = in_markdown(
-        table,
-        of_row,
-        output,
-        f'--table={flags.table}',
-        rehearse=flags.rehearse,
-        run=None if flags.no_train else lambda command: _run(command),
-    )
-    output.mkdir(parents=True, exist_ok=True)
-    path = output / ('rehearsal.md' if flags.rehearse else 'table.md')
-    path.write_text(text)
+                write()  # what there is: the whole may take days
+    text = write(run=None if flags.no_train else lambda command: _run(command))
     print(text)
     print(f'written to {path}')
     return 0
+
+
+def _write(path: Path, *given: Any, **more: Any) -> str:
+    """Writes `in_markdown` of what is given, aside first, and returns it."""
+    text = in_markdown(*given, **more)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + '.partial')
+    aside.write_text(text)
+    os.replace(aside, path)
+    return text
 
 
 def _by_seed(of_row: Sequence[Sequence[Job]]) -> list[Job]:

@@ -105,7 +105,14 @@ def reproduce(folder, *flags):
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
-def test_a_table_is_trained_once_and_says_what_the_scores_say(table, in_process, capsys):
+def test_a_table_is_trained_once_and_says_what_the_scores_say(table, in_process, capsys, monkeypatch):
+    whole, path, so_far = reproducing._run, table / 'out' / 'table.md', []
+
+    def run(command, **more):
+        so_far.append(path.read_text() if path.exists() else '')
+        whole(command, **more)
+
+    monkeypatch.setattr(reproducing, '_run', run)
     assert main([f'--table={table}/table.py', f'--output={table}/out']) == 0
     assert [words[0] for words in in_process] == ['fer_jax.train'] * 2 + ['fer_jax.evaluate'] * 4
     scores = [json.loads((table / f'out/tiny/seed{seed}/scores.json').read_text()) for seed in (0, 1)]
@@ -114,6 +121,8 @@ def test_a_table_is_trained_once_and_says_what_the_scores_say(table, in_process,
         mean = np.mean([100 * entry['test'][part]['accuracy'] for entry in scores])
         row = next(line for line in lines if line.startswith(f'| {name} '))
         assert f' {mean:.2f} ' in row
+    (row,) = [line for line in so_far[1].splitlines() if line.startswith('| one ')]
+    assert so_far[0] == '' and f' {100 * scores[0]["test"]["single"]["accuracy"]:.2f} ' in row  # after the first seed
     pooled = json.loads((table / 'out/pooled/tiny_last2_0_1/scores.json').read_text())
     assert pooled['test']['ensemble']['members'] == 4
     pooled = json.loads((table / 'out/pooled/tiny_last1_0_1/scores.json').read_text())

@@ -18,23 +18,7 @@ from fer_jax.errors import UserError
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.stopping import Stopped
 from fer_jax.translators import find_pairs, load_translators
-
-PAIR = {
-    'task': 'cyclegan',
-    'pair': ('anger', 'happiness'),
-    'train__steps': 4,
-    'train__batch_size': 2,
-    'train__ema': 0.9,
-    'log_every_steps': 1,
-    'evaluation__every_steps': 2,
-    'cyclegan__blocks': 1,
-    'cyclegan__width': 4,
-    'cyclegan__discriminator_width': 4,
-    'cyclegan__discriminator_layers': 2,
-    'cyclegan__pool': 3,
-    'cyclegan__samples': 2,
-    'augment__flip': True,
-}
+from tests.small_pair import PAIR
 
 
 def lines(workdir):

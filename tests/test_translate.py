@@ -15,29 +15,15 @@ from fer_jax import experiment, translate
 from fer_jax.data.augment import Augmentation
 from fer_jax.errors import UserError
 from fer_jax.translators import load_translators
+from tests.small_pair import PAIR
 
 ROOT = Path(__file__).parents[1]
-# Networks and steps of test_pairs.py, whose compiled programs serve here too.
-PAIR = {
-    'task': 'cyclegan',
-    'pair': ('anger', 'happiness'),
+DRAWN = PAIR | {
     'data__name': 'synthetic',
     'data__synthetic__num_train': 160,
     'data__synthetic__num_validation': 16,
     'data__synthetic__num_test': 16,
     'data__synthetic__size': 12,
-    'train__steps': 4,
-    'train__batch_size': 2,
-    'train__ema': 0.9,
-    'log_every_steps': 1,
-    'evaluation__every_steps': 2,
-    'cyclegan__blocks': 1,
-    'cyclegan__width': 4,
-    'cyclegan__discriminator_width': 4,
-    'cyclegan__discriminator_layers': 2,
-    'cyclegan__pool': 3,
-    'cyclegan__samples': 2,
-    'augment__flip': True,
 }
 KILLED = """
 import os, signal, sys
@@ -58,7 +44,7 @@ translate.main(sys.argv[1:])
 def pair(make_run, monkeypatch):
     monkeypatch.setattr('fer_jax.data.deriving._TOGETHER', 4)
     monkeypatch.setattr('fer_jax.data.deriving.usable_cores', lambda: 1)
-    return make_run(**PAIR)
+    return make_run(**DRAWN)
 
 
 def read(output):

@@ -152,12 +152,12 @@ def _do(config: ConfigDict, cell: Cell, methods: Sequence[str], flags: argparse.
     config = cell.configure(config)
     if 'ssim' in missing:
         several.train_in_turn(_pairs_of(config, flags.pairs), str(pairs), train.train)
+    if 'random' in missing:  # before the others, whose figures audit.md then has
+        audit(config, ['random'], str(cell.directory), Options(share=cell.rate, seed=cell.seed))
     automatic = [name for name in missing if name != 'random']
     if automatic:
         trained = (str(pairs),) if 'ssim' in missing else ()
         audit(config, automatic, str(cell.directory), Options(pairs=trained, folds=flags.folds))
-    if 'random' in missing:
-        audit(config, ['random'], str(cell.directory), Options(share=cell.rate, seed=cell.seed))
     for networks in (runs, pairs):
         shutil.rmtree(networks, ignore_errors=True)
 

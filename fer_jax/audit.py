@@ -111,6 +111,10 @@ def _check_flags(names: Sequence[str], options: Options) -> None:
         raise UserError(f'--share={options.share}: a share of the images is wanted, such as 0.1')
     if options.threshold is not None and 'random' in names:
         raise UserError('--threshold means nothing to random; give --share or --like')
+    if options.folds < 2:
+        raise UserError(f'--folds={options.folds}: 2 or more are wanted, so that none predicts what it was trained on')
+    if options.seed < 0:
+        raise UserError(f'--seed={options.seed}: a whole number from 0 is wanted')
     if options.review < 1:
         raise UserError(f'--review={options.review}: a number of suspects is wanted, 1 or more')
 
@@ -165,6 +169,8 @@ def _summary(subject: Subject, suspects: Suspects, digest: str) -> dict[str, Any
     }
     if suspects.method in OUT_OF_FOLD:
         told['folds'] = {'count': options.folds, 'by': subject.fold_config.data.fold_by}
+    if suspects.method == 'ssim':
+        told['translated'] = subject.translations.described()
     true_N = subject.split.extra.get('true_label')
     if true_N is not None and (true_N != subject.split.labels).any():
         told['detection'] = methods.detection_scores(audit, labels_N, true_N[suspects.scored_N], names)

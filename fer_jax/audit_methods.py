@@ -12,11 +12,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fer_jax import evidence, experiment, translators
+from fer_jax.data.change_files import class_index, read_rows
 from fer_jax.data.dataset import Dataset, votes_per_class
 from fer_jax.errors import UserError
 from fer_jax.evaluation import audit as methods
 from fer_jax.evaluation.audit import Audit
-from fer_jax.evaluation.audit_files import flagged_per_class
 from fer_jax.evaluation.folds import fold_directory, training_seconds
 
 MOST_REVIEWED = 500  # suspects on the review page, unless asked otherwise
@@ -97,6 +97,9 @@ def _vote_entropy(subject: Subject) -> tuple[Audit, np.ndarray]:
 
 def _ssim(subject: Subject) -> tuple[Audit, np.ndarray]:
     ssim_N, scored_N = subject.translations.similarities(subject.split)
+    if not scored_N.any():
+        translated = ', '.join(subject.translations.of_class)
+        raise UserError(f'ssim: the pairs translate {translated}, and {subject.dataset.name} has no image of these')
     return methods.similarity(ssim_N[scored_N], subject.options.share), scored_N
 
 
@@ -104,9 +107,14 @@ def _random(subject: Subject) -> tuple[Audit, np.ndarray]:
     options, names = subject.options, subject.dataset.class_names
     if (options.share is None) == (not options.like):
         raise UserError('random flags --share=S of the images, or as many per class as --like=OTHER.csv; give one')
-    counts = list(flagged_per_class(options.like, names).values()) if options.like else ()
-    drawn = methods.at_random(subject.split.labels, len(names), options.seed, options.share, counts)
-    return drawn, subject.everyone
+    rows = read_rows(options.like, '--like', ('label', 'flag')) if options.like else None
+    flagged = [
+        class_index(cells['label'], names, f'{rows.path}:{line}')
+        for line, cells in (rows.rows if rows else ())
+        if cells['flag'] == '1'
+    ]
+    counts = np.bincount(flagged, minlength=len(names)) if options.like else ()
+    return methods.at_random(subject.split.labels, len(names), options.seed, options.share, counts), subject.everyone
 
 
 @dataclasses.dataclass(frozen=True)

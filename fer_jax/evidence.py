@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -71,6 +72,8 @@ def fold_config(config: ConfigDict, dataset: Dataset, folds: int) -> ConfigDict:
 
 def _of_training_alone(config: ConfigDict) -> ConfigDict:
     """A copy whose length and rates go by the training images alone, unlocked."""
+    if config.task != 'classify':
+        raise UserError(f'config.task is {config.task}; this method goes by classifiers, so give the file of one')
     if config.schedule.name == 'plateau':
         raise UserError(
             'config.schedule.name=plateau goes by the validation loss, which has no say in an audit; '
@@ -191,6 +194,14 @@ class Translations:
             ssim_N[rows] = [scores[identity] for identity in split.ids[rows].tolist()]
             scored_N[rows] = True
         return ssim_N, scored_N
+
+    def described(self) -> dict[str, dict[str, Any]]:
+        """For audit.json: by class, the emotion that it is translated to, by the checkpoint of which run."""
+        return {
+            name: {'target': of.target, 'run': of.workdir, 'step': of.step}
+            for name, of in self.of_class.items()
+            if name in self._class_names
+        }
 
     def translate(self, split: Split, rows: np.ndarray) -> list[tuple[str, np.ndarray] | None]:
         """The target emotion and the translation (uint8 [S, S, C]) of some images; None where no pair serves one."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -34,13 +35,19 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     flags = parser.parse_args([word for word in words if not word.startswith('--config.')])
     config = load_config(flags.config, [word for word in words if word.startswith('--config.')])
-    threshold = _threshold(flags.audit)
+    threshold, translated = _judged(flags.audit)
     runtime.configure()
     dataset = experiment.load_data(config)
     if 'validation' not in dataset.splits:
         raise UserError(f'{dataset.name} has no validation split to filter')
     split = dataset.splits['validation']
-    ssim_N, scored_N = evidence.Translations(flags.pairs.split(','), dataset.class_names).similarities(split)
+    translations = evidence.Translations(flags.pairs.split(','), dataset.class_names)
+    ways = lambda told: {name: (of['target'], of['step']) for name, of in told.items()}
+    if translated and ways(translated) != ways(translations.described()):
+        raise UserError(
+            f'{flags.audit} judged by other pairs, or other checkpoints of them, than {flags.pairs} has now'
+        )
+    ssim_N, scored_N = translations.similarities(split)
     found = similarity(ssim_N[scored_N], threshold=np.nextafter(threshold, -np.inf))
     os.makedirs(flags.output, exist_ok=True)
     path = os.path.join(flags.output, 'ssim.csv')
@@ -50,17 +57,18 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _threshold(directory: str) -> float:
-    """The score from which on the audit flagged."""
+def _judged(directory: str) -> tuple[float, dict[str, dict[str, Any]]]:
+    """The score from which on the audit flagged, and by what it translated; {} of audits that do not say it."""
     path = os.path.join(directory, 'audit.json')
     try:
         with open(path) as file:
-            threshold = json.load(file)['methods']['ssim']['threshold']
+            told = json.load(file)['methods']['ssim']
+        threshold = told['threshold']
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f'{path} tells of no audit by ssim; run fer_jax.audit --method=ssim first') from None
     if threshold is None:
         raise UserError(f'{path}: the audit flags nothing, so that it has no threshold')
-    return float(threshold)
+    return float(threshold), told.get('translated', {})
 
 
 if __name__ == '__main__':

@@ -126,7 +126,7 @@ def pairs(monkeypatch):
             images = np.asarray(images)
             return (images // (1 + images[:, :1, :1, :1] % 3)).astype(np.uint8)
 
-        named = types.SimpleNamespace(workdir=source, source=source, target=target, size=12, channels=1)
+        named = types.SimpleNamespace(workdir=source, source=source, target=target, step=7, size=12, channels=1)
         return type('Fake', (), {'__call__': lambda self, images: translate(images), **vars(named)})()
 
     found = {(a, b): translator(a, b) for a, b in (('anger', 'fear'), ('fear', 'anger'))}
@@ -159,8 +159,17 @@ def test_ssim_scores_every_image_once_also_in_a_last_partial_batch(data, make_co
     assert {of['target'] for of in shown if of['label'] == 'anger'} <= {'fear'}
     told = json.loads((output / 'audit.json').read_text())['methods']['ssim']
     happy = int((split.labels == 2).sum())
+    assert told['translated']['fear'] == {'target': 'anger', 'run': 'fear', 'step': 7}
     assert told['scored'] == 46 - happy and told['not_scored_classes'] == ['happiness']
     assert f'{happy} images are not scored: no pair translates happiness' in (output / 'audit.md').read_text()
+
+
+def test_ssim_of_classes_that_no_pair_translates_is_one_line(data, make_config, pairs, tmp_path):
+    strange = {('joy', 'grief'): pairs['anger', 'fear']}
+    pairs.clear()
+    pairs.update(strange)
+    with pytest.raises(UserError, match='ssim: the pairs translate joy, and rows has no image of these'):
+        audit.audit(make_config(), ['ssim'], str(tmp_path), Options(pairs=('p',)))
 
 
 def test_random_flags_as_many_per_class_as_another_audit(data, make_config, tmp_path):
@@ -170,6 +179,9 @@ def test_random_flags_as_many_per_class_as_another_audit(data, make_config, tmp_
     audit.audit(config, ['random'], str(output), Options(like=str(other)))
     flagged = [row['label'] for row in rows_of(output / 'random.csv') if row['flag'] == '1']
     assert sorted(flagged) == ['anger', 'fear', 'fear']
+    other.write_text('id,label,flag\nx,fear,1\ny,joy,1\n')
+    with pytest.raises(UserError, match=r"other.csv:3: there is no class 'joy'"):
+        audit.audit(config, ['random'], str(tmp_path / 'none'), Options(like=str(other)))
     with pytest.raises(UserError, match='random flags --share=S of the images, or as many per class'):
         audit.audit(config, ['random'], str(tmp_path / 'none'), Options())
 
@@ -204,6 +216,9 @@ def test_another_audit_is_not_overwritten(data, make_config, tmp_path):
         (['--method=margin', '--share=10'], '--share=10.0: a share of the images is wanted, such as 0.1'),
         (['--method=random', '--threshold=0.5'], 'means nothing to random'),
         (['--method=margin', '--review=0'], '--review=0'),
+        (['--method=margin', '--folds=1'], '--folds=1: 2 or more are wanted'),
+        (['--method=random', '--share=.1', '--seed=-1'], '--seed=-1'),
+        (['--method=random', '--like=nowhere.csv'], '--like names nowhere.csv, which is not there'),
         (['--method=margin', '--config.data.folds=3'], '--config.data.folds=0 and, if other than 3'),
         (['--method=ssim'], 'give --pairs=DIR'),
         (['--metod=margin'], 'did you mean --method'),

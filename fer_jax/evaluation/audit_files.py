@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
-from fer_jax.errors import UserError
 from fer_jax.evaluation.audit import Audit, FlagsN, LabelsN
 
 IdsN = Shaped[np.ndarray, 'N']
@@ -57,23 +56,3 @@ def write_audit_csv(
     digest = hashlib.sha256(aside.read_bytes()).hexdigest()
     os.replace(aside, path)
     return digest
-
-
-def flagged_per_class(path: str | os.PathLike[str], class_names: Sequence[str]) -> dict[str, int]:
-    """How many images of each class an audit's file flags.
-
-    Raises:
-        UserError: if it is missing, not an audit's, or of other classes.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f'{path} is not there; the METHOD.csv of an audit is wanted')
-    with path.open(newline='', encoding='utf-8') as file:
-        reader = csv.DictReader(file)
-        if not {'label', 'flag'} <= set(reader.fieldnames or ()):
-            raise UserError(f'{path} has the columns {",".join(reader.fieldnames or ())}; an audit has label and flag')
-        labels = [row['label'] for row in reader if row['flag'] == '1']
-    unknown = sorted(set(labels) - set(class_names))
-    if unknown:
-        raise UserError(f'{path} flags images of {unknown[0]}, which is none of {", ".join(class_names)}')
-    return {name: labels.count(name) for name in class_names}

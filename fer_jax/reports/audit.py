@@ -78,8 +78,9 @@ def write_audit_report(
     truth = split.extra.get('true_label')
     wrong_N = None if truth is None or not (truth != split.labels).any() else truth != split.labels
     pictures = [name for suspects in found.values() for name in _draw(output, told, suspects, split, wrong_N)]
-    if wrong_N is not None:
-        curves = {name: (of.audit, wrong_N[of.scored_N]) for name, of in found.items()}
+    curves = {name: (of.audit, wrong_N[of.scored_N]) for name, of in found.items()} if wrong_N is not None else {}
+    curves = {name: of for name, of in curves.items() if of[1].any()}  # which it may have left unscored
+    if curves:
         title, subtitle = 'What is found, and at which price', _subtitle(told, split)
         path = output / 'figures' / 'precision_recall.png'
         _suspects.precision_recall(curves, path, title=title, subtitle=f'{subtitle} · points: what is flagged')
@@ -91,7 +92,7 @@ def write_audit_report(
         '## Methods\n\n' + markdown_table(COLUMNS, rows, right=range(1, len(COLUMNS))),
         _rules(told['methods']),
         '## Flagged per class\n\n' + _per_class(told['methods'], names),
-        _how_to_use(told['methods'], page),
+        _how_to_use(told['methods'][next(iter(found))]['file'], page),
         f'## How it was run\n\n```\n{told["command"]}\n```\n\nData manifest {told["manifest_hash"]}, labels '
         f'{told["labels_hash"]}, git revision {told["git_revision"]}; audit.json has the rest.\n',
         '## Figures\n\n' + '\n'.join(f'![{name.removesuffix(".png")}](figures/{name})\n' for name in pictures),
@@ -149,10 +150,9 @@ def _per_class(methods: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -
     return markdown_table(['class', *methods], rows, right=range(1, len(methods) + 1))
 
 
-def _how_to_use(methods: Mapping[str, Mapping[str, Any]], page: Path) -> str:
-    first = next(iter(methods.values()))['file']
+def _how_to_use(file: str, page: Path) -> str:
     return (
-        f'## What to do with it\n\n- Leave the flagged images out of training: `--config.data.exclude=DIR/{first}` '
+        f'## What to do with it\n\n- Leave the flagged images out of training: `--config.data.exclude=DIR/{file}` '
         f'(DIR: this directory).\n- Look at them first: open [{page.name}]({page.name}) in a browser, keep, relabel or '
         'drop, and give the file that it exports instead.\n'
     )

@@ -169,6 +169,11 @@ def _make_evaluate(setting: Setting, translate: Translate) -> Callable[[cyclegan
     images = {domain: np.asarray(split.images[:]) for domain, split in zip('ab', splits, strict=True)}
     judge = None
     if config.cyclegan.judge:
+        if min(map(len, splits)) < 2:
+            raise UserError(
+                f'{dataset.name} has one validation image of {config.pair[len(splits[0]) > 1]}; the score of '
+                'config.cyclegan.judge wants two or more'
+            )
         judge = load_judge(config.cyclegan.judge, config.pair, config.evaluation.batch_size, setting.placement)
     truth = {}
     if dataset.manifest['dataset'] == 'synthetic':

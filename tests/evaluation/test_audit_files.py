@@ -1,11 +1,9 @@
 import csv
 
 import numpy as np
-import pytest
 
-from fer_jax.errors import UserError
 from fer_jax.evaluation.audit import Audit
-from fer_jax.evaluation.audit_files import flagged_per_class, write_audit_csv
+from fer_jax.evaluation.audit_files import write_audit_csv
 
 AUDIT = Audit(np.array([0.9, 0.125]), np.array([True, False]), np.array([1, -1], np.int32))
 
@@ -21,14 +19,3 @@ def test_every_image_has_a_row_and_what_was_not_scored_is_empty(tmp_path):
             ['b', 'y', '', '0', ''],
             ['c', 'x', '0.125', '0', ''],
         ]
-    assert flagged_per_class(path, ('x', 'y')) == {'x': 1, 'y': 0}
-    with pytest.raises(UserError, match='flags images of x, which is none of y, z'):
-        flagged_per_class(path, ('y', 'z'))
-
-
-def test_what_is_no_audit_is_refused(tmp_path):
-    (tmp_path / 'other.csv').write_text('id,decision\na,keep\n')
-    with pytest.raises(UserError, match='has the columns id,decision; an audit has label and flag'):
-        flagged_per_class(tmp_path / 'other.csv', ('x', 'y'))
-    with pytest.raises(UserError, match='nowhere.csv is not there'):
-        flagged_per_class(tmp_path / 'nowhere.csv', ('x', 'y'))

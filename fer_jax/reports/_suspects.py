@@ -33,7 +33,7 @@ def score_histograms(
     there = [k for k in range(len(class_names)) if (labels_N == k).any()]
     columns = min(4, len(there))
     rows = -(-len(there) // columns)
-    figure = _style.canvas(2.6 * columns + 0.6, 1.75 * rows + 1.5, title, subtitle)
+    figure = _style.canvas(max(2.6 * columns + 0.6, 7.2), 1.75 * rows + 1.2, title, subtitle)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
     edges = np.linspace(*_span(audit.scores), _BINS + 1)
     kinds = {'all labels': (np.ones(len(labels_N), bool), _style.SKY)}
@@ -41,7 +41,7 @@ def score_histograms(
         kinds = {'right labels': (~wrong_N, _style.SKY), 'wrong labels': (wrong_N, _style.VERMILLION)}
     for axes in grid.flat[len(there) :]:
         axes.remove()
-    for axes, k in zip(grid.flat, there, strict=False):
+    for place, (axes, k) in enumerate(zip(grid.flat, there, strict=False)):
         _style.tidy(axes)
         parts = [audit.scores[(labels_N == k) & chosen] for chosen, _ in kinds.values()]
         axes.hist(parts, edges, stacked=True, color=[color for _, color in kinds.values()], label=list(kinds))
@@ -50,10 +50,10 @@ def score_histograms(
         flagged = audit.flags[labels_N == k]
         words = f'{class_names[k]}: {flagged.sum():,} of {len(flagged):,}'
         axes.set_title(_style.plain(words), fontsize=9.5, color=_style.INK, loc='left')
-        axes.tick_params(labelsize=8)
+        axes.tick_params(labelsize=8, labelbottom=place >= len(there) - columns)  # the lowest of each column
     figure.supxlabel('score (higher is more suspect); in the titles: flagged of all', fontsize=9, color=_style.MUTED)
     handles, labels = grid.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc='outside upper right', ncols=3, frameon=False, fontsize=8.5)
+    figure.legend(handles, labels, loc='upper right', ncols=3, frameon=False, fontsize=8.5)
     return _style.save(figure, path)
 
 
@@ -107,7 +107,7 @@ def precision_recall(
     for (name, (audit, wrong_N)), color in zip(found.items(), colors, strict=False):
         order = np.argsort(-audit.scores, kind='stable')
         hits = np.cumsum(wrong_N[order])
-        label = f'{name}: average precision {average_precision(audit.scores, wrong_N):.3f}'
+        label = f'{name}: average precision {average_precision(audit.scores, wrong_N):.3f} (n = {len(hits):,})'
         axes.plot(hits / wrong_N.sum(), hits / np.arange(1, len(hits) + 1), color=color, linewidth=1.8, label=label)
         flagged = int(audit.flags.sum())
         if flagged:

@@ -81,9 +81,9 @@ def write_audit_report(
     curves = {name: (of.audit, wrong_N[of.scored_N]) for name, of in found.items()} if wrong_N is not None else {}
     curves = {name: of for name, of in curves.items() if of[1].any()}  # which it may have left unscored
     if curves:
-        title, subtitle = 'What is found, and at which price', _subtitle(told, split)
+        title, subtitle = 'What is found, and at which price', f'{_subtitle(told, split)} · points: what is flagged'
         path = output / 'figures' / 'precision_recall.png'
-        _suspects.precision_recall(curves, path, title=title, subtitle=f'{subtitle} · points: what is flagged')
+        _suspects.precision_recall(curves, path, title=title, subtitle=f'{subtitle}; n: images that are scored')
         pictures.append(path.name)
     rows = method_rows(told['methods'])
     sections = [
@@ -163,6 +163,7 @@ def _draw(
 ) -> list[str]:
     name, names = suspects.method, told['manifest']['class_names']
     subtitle, scored_N = _subtitle(told, split), suspects.scored_N
+    subtitle += '' if scored_N.all() else f', of which {scored_N.sum():,} are scored'
     paths = [output / 'figures' / f'{name}_scores.png']
     _suspects.score_histograms(
         suspects.audit,

@@ -3,8 +3,11 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what it puts in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=8'.strip()
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:

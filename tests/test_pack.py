@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,21 +20,26 @@ from fer_jax.explain import explain
 from fer_jax.reports.page.workdirs import read_workdir
 
 
+@pytest.fixture(scope='module')
+def once(tmp_path_factory):
+    """Where the first test that needs them leaves runs, evaluation and model, for the others to copy."""
+    return tmp_path_factory.mktemp('once')
+
+
 @pytest.fixture
-def evaluation(make_run, tmp_path):
+def evaluation(make_run, once, tmp_path):
     """Four members of two networks, in workdirs of one name, read on validation and test with mirror images."""
-    runs = [make_run('one/a'), make_run('two/a', model__name='wider_cnn', data__crop=10, seed=1)]
-    output = str(tmp_path / 'evaluation')
-    evaluate.evaluate_runs(runs, ['validation', 'test'], output, last=2, tta='flip')
-    return output
+    runs = {'one/a': make_run('one/a'), 'two/a': make_run('two/a', model__name='wider_cnn', data__crop=10, seed=1)}
+    if not (once / 'evaluation').exists():
+        places = [str(shutil.copytree(run, once / name)) for name, run in runs.items()]
+        evaluate.evaluate_runs(places, ['validation', 'test'], str(once / 'evaluation'), last=2, tta='flip')
+        pack.main([f'--evaluation={once / "evaluation"}', f'--output={once / "models" / "four.safetensors"}'])
+    return str(shutil.copytree(once / 'evaluation', tmp_path / 'evaluation'))
 
 
 @pytest.fixture
-def packed(evaluation, tmp_path, capsys):
-    path = str(tmp_path / 'models' / 'four.safetensors')
-    pack.main([f'--evaluation={evaluation}', f'--output={path}'])
-    capsys.readouterr()
-    return path
+def packed(evaluation, once, tmp_path):
+    return str(shutil.copytree(once / 'models', tmp_path / 'models') / 'four.safetensors')
 
 
 def header(path):

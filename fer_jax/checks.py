@@ -22,7 +22,7 @@ _RANGES = (
         'train.batch_size train.max_bad_steps evaluation.batch_size evaluation.last checkpoint.keep_last '
         'model.norm_groups log_every_steps augment.crop_aspect schedule.plateau_patience data.synthetic.num_train '
         'cyclegan.width cyclegan.discriminator_width cyclegan.discriminator_layers cyclegan.samples '
-        'cyclegan.score_images',
+        'cyclegan.score_images ensemble.members',
         lambda value: value >= 1,
         'at least 1',
     ),
@@ -41,6 +41,7 @@ _RANGES = (
         lambda value: 0 <= value < 1,
         'a number from 0 to less than 1',
     ),
+    ('data.order_seed', lambda value: -1 <= value < 2**32, 'a whole number from 0 to 2**32 - 1, or -1'),
     ('schedule.plateau_factor', lambda value: 0 < value < 1, 'a number between 0 and 1'),
     ('seed data.synthetic.seed', lambda value: 0 <= value < 2**32, 'a whole number from 0 to 2**32 - 1'),
     (

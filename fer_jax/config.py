@@ -47,6 +47,7 @@ def default_config() -> ConfigDict:
     data.fold_by = 'subject'  # what stays together in a fold or cut: image, sequence, subject
     data.fold_validation = True  # the next fold is validation; False: it is trained on too, and nothing is chosen
     data.split_seed = 0  # of cuts, folds and limits
+    data.order_seed = -1  # order of the training images; -1 = config.seed
     # Of the training split only; evaluation images never go and never change.
     data.exclude = ()  # CSV files of an audit (id, flag) or of its review page (id, decision, new_label)
     data.extra = ()  # CSV files of further pictures (path, label), such as translations
@@ -160,6 +161,12 @@ def default_config() -> ConfigDict:
     checkpoint.every_steps = 0  # besides one at every evaluation; 0 = only there
     checkpoint.snapshot_steps = 0  # checkpoints at these multiples are the ones `last` counts; 0 = all
     checkpoint.keep_last = 3  # of those, how many are kept; the best on validation is kept too
+
+    ensemble = config.ensemble = ConfigDict()  # several seeds trained together on the same batches
+    # Seeds config.seed, config.seed + 1, …, each a run of its own in WORKDIR/seedN.
+    ensemble.members = 1
+    # vmap (in one batched step), cores (each step on a core of its own), turn (each by all cores), auto (as it pays)
+    ensemble.how = 'auto'
 
     config.log_every_steps = 50  # a line of metrics.jsonl; evaluations add theirs
     return config

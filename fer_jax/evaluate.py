@@ -17,7 +17,7 @@ from fer_jax.errors import UserError
 from fer_jax.evaluation.inference import make_predict, predict_split
 from fer_jax.evaluation.predictions import Predictions, save_predictions
 from fer_jax.evaluation.scores import score_predictions, update_scores_file
-from fer_jax.members import Member, choose_members, group_members, load_group, refuse_twice
+from fer_jax.members import Member, choose_members, group_members, load_group, member_runs, refuse_twice
 from fer_jax.reports.report import write_report
 from fer_jax.reports.tables import quick_table
 from fer_jax.training.mesh import make_placement
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parses the flags and evaluates; see the module."""
     parser = cli.ArgumentParser(prog='fer_jax.evaluate', description=__doc__)
     parser.add_argument(
-        '--runs', required=True, metavar='DIR[,DIR…]', help='workdirs of training runs, or packed models'
+        '--runs', required=True, metavar='DIR[,DIR…]', help='workdirs of runs or ensembles, or packed models'
     )
     parser.add_argument('--split', default='validation', choices=SPLITS[1:], help='which split is scored')
     parser.add_argument('--last', type=int, default=0, metavar='N', help="each run's last N members; default: its best")
@@ -58,7 +58,7 @@ def evaluate_runs(
     named. Without one the last member is the single one.
 
     Args:
-        workdirs: runs on the same data and classes; their networks may differ.
+        workdirs: runs on the same data and classes, or ensembles of them; their networks may differ.
         splits: which are scored.
         output: directory; it may be a run's own.
         last: members per run; 0 takes the best checkpoint of each.
@@ -71,6 +71,7 @@ def evaluate_runs(
     Raises:
         UserError: if runs do not fit together, or have not the checkpoints asked for.
     """
+    workdirs = member_runs(workdirs)
     refuse_twice(workdirs)
     members = [member for workdir in workdirs for member in choose_members(workdir, last)]
     groups = group_members(members, ('class_names', 'manifest_hash'), _data_key)

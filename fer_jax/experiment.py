@@ -177,6 +177,11 @@ def _stored_figures(images: StoredImages | ChainedImages) -> tuple[float, float]
     return mean, deviation
 
 
+def order_seed(config: ConfigDict) -> int:
+    """The seed of the order of the training images."""
+    return config.seed if config.data.order_seed < 0 else config.data.order_seed
+
+
 def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
     """The network that `config.model` names."""
     return create_model(config.model.name, num_classes, **{name: config.model[name] for name in _OF_MODEL})

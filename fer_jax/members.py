@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+import sys
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -15,7 +17,10 @@ from fer_jax import experiment
 from fer_jax.errors import UserError
 from fer_jax.evaluation.inference import stack_members
 from fer_jax.packed import Packed, is_packed, read_packed, read_variables
+from fer_jax.training.account import ENDED_JSON
 from fer_jax.training.checkpoints import Checkpoints
+
+ENSEMBLE_JSON = 'ensemble.json'  # of seeds that were trained together, beside their runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +35,39 @@ class Member:
     def name(self) -> str:
         """For people: `run_seed0@1000`."""
         return f'{os.path.basename(os.path.abspath(self.run.workdir))}@{self.step}'
+
+
+def member_directory(workdir: str, seed: int) -> str:
+    """Where a member's run lies."""
+    return os.path.join(workdir, f'seed{seed}')
+
+
+def read_seeds(workdir: str) -> list[int]:
+    """Of the members that lie in a directory; [] where it is no ensemble's.
+
+    Raises:
+        UserError: if its ensemble.json cannot be read.
+    """
+    path = os.path.join(workdir, ENSEMBLE_JSON)
+    if not os.path.exists(path):
+        return []
+    try:
+        with open(path) as file:
+            return [int(seed) for seed in json.load(file)['seeds']]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f'{path} cannot be read ({error!r}); launch the ensemble again, or remove it') from None
+
+
+def member_runs(workdirs: Sequence[str]) -> list[str]:
+    """The workdirs, with the members' in place of an ensemble's; those that failed are named and left out."""
+    runs = []
+    for workdir in workdirs:
+        of_it = [member_directory(workdir, seed) for seed in read_seeds(workdir)]
+        failed = [run for run in of_it if os.path.exists(os.path.join(run, ENDED_JSON))]
+        for run in failed:
+            print(f'{run} could not be trained to its end and is left out', file=sys.stderr)
+        runs += [run for run in of_it if run not in failed] or [workdir]
+    return runs
 
 
 def refuse_twice(workdirs: Sequence[str]) -> None:

@@ -8,32 +8,32 @@ import fcntl
 import functools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from fer_jax import checks, cli, distributed, experiment, runtime
-from fer_jax.clusters import find_membership
+from fer_jax import checks, cli, distributed, ensembles, experiment, runtime
+from fer_jax.clusters import find_membership, visible_gpus
 from fer_jax.config import load_config
 from fer_jax.data.change_files import changes_in_words
-from fer_jax.data.dataset import Dataset, Split
-from fer_jax.data.feed import FEEDS, Feed, ResidentFeed, choose_feed, free_memory
-from fer_jax.data.sharded import ShardedFeed
-from fer_jax.data.streaming import StreamingFeed
+from fer_jax.data.dataset import Dataset
+from fer_jax.data.feed import Feed
 from fer_jax.data.workers import usable_cores
 from fer_jax.errors import UserError
+from fer_jax.feeding import choose_feed_of_all, hold, make_feed
+from fer_jax.members import member_directory, read_seeds
 from fer_jax.several import pair_config, read_pairs, train_at_once, train_in_turn
 from fer_jax.tasks import TASKS
-from fer_jax.tasks.job import Setting
-from fer_jax.training.checkpoints import Checkpoints
+from fer_jax.tasks.job import Job, Setting
 from fer_jax.training.dispatch import make_advance, steps_per_dispatch
-from fer_jax.training.loop import Hooks, LoopOptions, run_loop
+from fer_jax.training.hooks import Hooks, LoopOptions, Member
+from fer_jax.training.loop import run_loop, run_members
 from fer_jax.training.mesh import Placement, make_placement
 from fer_jax.training.optimizer import OptimizerOptions, ScheduleOptions, make_schedule, peak_rate
 from fer_jax.training.stopping import Stopped
-
-_HELD_SHARE = 8  # validation is kept in memory if it takes at most one part in so many of what is free
+from fer_jax.training.together import advancing, choose_way, steps_on_cores
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,7 +56,12 @@ def main(argv: list[str] | None = None) -> int:
         try:
             if config.pairs:
                 return _train_pairs(config, flags.workdir, [f'--config={flags.config}', *changes], member is not None)
-            train(config, flags.workdir)
+            if config.ensemble.members > 1 and config.task == 'classify':
+                if not (member or visible_gpus(os.environ) and os.environ.get('JAX_PLATFORMS') != 'cpu'):
+                    _take_cores(config)
+                train_members(config, flags.workdir)
+            else:
+                train(config, flags.workdir)
         except Stopped as stopped:
             number, step = stopped.args
             if distributed.is_main():
@@ -88,84 +93,128 @@ def train(config: ConfigDict, workdir: str) -> None:
     checks.refuse_other_configs(config, workdir)
     checks.refuse_idle_devices()
     placement = make_placement(config.train.batch_size)
-    checks.refuse_other_experiment(config, workdir)
-    dataset = TASKS[config.task].narrow(config, experiment.load_data(config))
+    if read_seeds(workdir):
+        raise UserError(f'{workdir} holds members that were trained together; choose another --workdir')
+    dataset = _load([config], [workdir])
+    with _locked(workdir):
+        _train_and_finish([config], dataset, placement, [workdir])
+
+
+def train_members(config: ConfigDict, workdir: str) -> None:
+    """Trains the members of `config.ensemble` together, each into a run of its own, and scores them together.
+
+    Raises:
+        UserError: as `train`; and once the others are trained, if a member could not be trained to its end.
+        Stopped: after SIGTERM or SIGINT, once all checkpoints are written.
+    """
+    seeds = ensembles.member_seeds(config)
+    configs = [ensembles.member_config(config, seed) for seed in seeds]
+    workdirs = [member_directory(workdir, seed) for seed in seeds]
+    checks.check_config(configs[0])
+    checks.refuse_other_configs(config, workdir)
+    checks.refuse_idle_devices()
+    way = _choose_way(config)
+    placement = make_placement(config.train.batch_size, members=len(seeds) if way == 'vmap' else 1)
+    ensembles.refuse_other_ensemble(config, workdir)
+    dataset = _load(configs, workdirs)
+    with contextlib.ExitStack() as stack:
+        for place in (workdir, *workdirs):
+            stack.enter_context(_locked(place))
+        if distributed.is_main():
+            ensembles.write_members(workdir, seeds)
+        failed = _train_and_finish(configs, dataset, placement, workdirs, way)
+        trained = [place for place, words in zip(workdirs, failed, strict=True) if not words]
+        if trained:
+            ensembles.evaluate_ensemble(config, workdir, trained, dataset)
+    ensembles.report_failed(workdir, seeds, failed)
+
+
+def _choose_way(config: ConfigDict) -> str:
+    return choose_way(
+        config.ensemble.how, config.ensemble.members, jax.default_backend(), len(jax.devices()), usable_cores()
+    )
+
+
+def _take_cores(config: ConfigDict) -> None:
+    if choose_way(config.ensemble.how, config.ensemble.members, 'cpu', 1, usable_cores()) == 'cores':
+        runtime.one_core_each()
+
+
+def _load(configs: Sequence[ConfigDict], workdirs: Sequence[str]) -> Dataset:
+    """The data of runs, once it is known that these may go on in their workdirs."""
+    for config, workdir in zip(configs, workdirs, strict=True):
+        checks.refuse_other_experiment(config, workdir)
+    dataset = TASKS[configs[0].task].narrow(configs[0], experiment.load_data(configs[0]))
     changes = dataset.manifest.get('changes', {})
     distributed.require_same('their data', f'manifest {dataset.manifest_hash} of {dataset.name}, changes {changes}')
-    checks.refuse_other_data(dataset, workdir)
-    with _locked(workdir):
-        _train_and_finish(config, dataset, placement, workdir)
+    for workdir in workdirs:
+        checks.refuse_other_data(dataset, workdir)
+    return dataset
 
 
-def _train_and_finish(config: ConfigDict, dataset: Dataset, placement: Placement, workdir: str) -> None:
-    task = TASKS[config.task]
-    feed_name, sizes = _choose_feed(config, dataset, placement)
-    dataset = _hold(dataset, feed_name)
+def _train_and_finish(
+    configs: Sequence[ConfigDict], dataset: Dataset, placement: Placement, workdirs: Sequence[str], way: str = ''
+) -> list[str]:
+    """Trains a run, or several in the way given; of each the words on why it could not be trained to its end, or ''."""
+    config, task = configs[0], TASKS[configs[0].task]
+    feed_name, sizes = choose_feed_of_all(config, dataset, placement)
+    dataset = hold(dataset, feed_name)
     images = dataset.splits['train'].images
     options = _loop_options(config, task.epoch_images(config, dataset), images.nbytes // len(images))
+    if way == 'cores' and not config.train.steps_per_dispatch:
+        options = dataclasses.replace(options, dispatch=steps_on_cores(len(configs), usable_cores()))
     peak = peak_rate(OptimizerOptions(**config.optimizer), config.train.batch_size)
     schedule = make_schedule(ScheduleOptions(**config.schedule), peak, options.total_steps, options.steps_per_epoch)
-    checkpoints = Checkpoints(workdir, config.checkpoint.keep_last)
-    job = task.make_job(Setting(config, dataset, placement, workdir, checkpoints, schedule))
-    state = placement.everywhere(job.state)
+    settings = [
+        Setting(
+            of_run, dataset, placement, place, ensembles.checkpoints_of(of_run, place, len(configs)), schedule, index
+        )
+        for index, (of_run, place) in enumerate(zip(configs, workdirs, strict=True))
+    ]
+    job = task.make_job(settings[0])
+    options = dataclasses.replace(options, chosen_by=job.chosen_by, pictures_every=job.pictures_every)
+    seeds = [of_run.seed for of_run in configs]
+    told = {'peak_learning_rate': peak, 'feed': feed_name, **job.description}
+    told['batch_per_device'] = config.train.batch_size // placement.num_devices
+    if way:
+        told['ensemble'] = {'members': len(configs), 'seeds': seeds, 'how': way}
+    runs = [_begin(setting, job, told) for setting in settings]
     if distributed.is_main():
-        description = experiment.describe(
-            config,
-            dataset,
-            batch_per_device=config.train.batch_size // placement.num_devices,
-            peak_learning_rate=peak,
-            feed=feed_name,
-            **job.description,
-        )
-        experiment.write_json(os.path.join(workdir, 'config.json'), description)
-        _announce(config, dataset, options, job.headline, workdir, f'{feed_name} feed ({sizes})', placement)
-
-    make_feed = functools.partial(_make_feed, feed_name, config, placement, options.dispatch)
-    with contextlib.closing(task.make_feed(config, dataset, make_feed)) as feed:
-        hooks = Hooks(
-            advance=make_advance(job.step, feed, placement, config.seed, options.dispatch),
-            evaluate=job.evaluate,
-            after_evaluation=job.after_evaluation,
-            learning_rate=job.learning_rate,
-            pictures=job.pictures,
-            waited=lambda: feed.waited,
-        )
-        options = dataclasses.replace(options, chosen_by=job.chosen_by, pictures_every=job.pictures_every)
-        run_loop(options, state, hooks, checkpoints, workdir)
-    job.finish()
+        where = os.path.dirname(workdirs[0]) if way else workdirs[0]
+        who = f'{len(seeds)} members (seeds {ensembles.in_words(seeds)}, by {way}) of {job.headline}'
+        headline = who if way else job.headline
+        _announce(config, dataset, options, headline, where, f'{feed_name} feed ({sizes})', placement)
+    make = functools.partial(make_feed, feed_name, config, placement, options.dispatch)
+    with contextlib.closing(task.make_feed(config, dataset, make)) as feed:
+        failed = _loop(options, job, runs, feed, placement, seeds, way)
+    for setting, words in zip(settings, failed, strict=True):
+        if not words:
+            job.finish(setting)
+    return failed
 
 
-def _choose_feed(config: ConfigDict, dataset: Dataset, placement: Placement) -> tuple[str, str]:
-    """The feed that every process has room for, and the sizes in this one."""
-    local = jax.local_devices()
-    num_bytes = dataset.splits['train'].images.nbytes
-    hosts = {
-        'on_host': distributed.sum_on_host(len(local)),
-        'processes': distributed.sum_on_host(1),
-        'hosts': distributed.count_hosts(),
-        'cores': min(os.cpu_count() or 1, distributed.sum_on_host(usable_cores())),
-    }
-    name, sizes = choose_feed(config.data.feed, num_bytes, local[0], placement.num_devices, **hosts)
-    return FEEDS[distributed.agree_max(FEEDS.index(name))], sizes
+def _begin(setting: Setting, job: Job, told: Mapping[str, Any]) -> Member:
+    """A run's first state on the devices, and its config.json on disk."""
+    state, source = job.start(setting)
+    if distributed.is_main():
+        description = experiment.describe(setting.config, setting.dataset, **told, **source)
+        experiment.write_json(os.path.join(setting.workdir, 'config.json'), description)
+    return Member(setting.placement.everywhere(state), setting.checkpoints, setting.workdir)
 
 
-def _hold(dataset: Dataset, feed_name: str) -> Dataset:
-    """The data set with what is read again and again in memory: training images for the device, small validation."""
-    validation = dataset.splits.get('validation')
-    held = ['train'] if feed_name == 'resident' else []
-    if validation is not None and validation.images.nbytes * _HELD_SHARE <= free_memory():
-        held.append('validation')
-    return experiment.hold_images(dataset, *held)
-
-
-def _make_feed(name: str, config: ConfigDict, placement: Placement, dispatch: int, split: Split, seed: int) -> Feed:
-    order = (split, seed, config.train.batch_size, dispatch)
-    if name == 'resident':
-        return ResidentFeed(*order, everywhere=placement.replicated, cut=placement.split(1))
-    if name == 'sharded':
-        return ShardedFeed(*order, cut=placement.split(1))
-    part = {'process_index': jax.process_index(), 'process_count': jax.process_count()}
-    return StreamingFeed(*order, cut=placement.split(1), **part)
+def _loop(
+    options: LoopOptions, job: Job, runs: Sequence[Member], feed: Feed, placement: Placement, seeds: list[int], way: str
+) -> list[str]:
+    asked = {name: getattr(job, name) for name in ('after_evaluation', 'learning_rate', 'pictures')}
+    asked['waited'] = lambda: feed.waited
+    if not way:
+        evaluate = job.evaluate and (lambda state: job.evaluate([state])[0])
+        hooks = Hooks(make_advance(job.step, feed, placement, seeds[0], options.dispatch), evaluate, **asked)
+        run_loop(options, runs[0].state, hooks, runs[0].checkpoints, runs[0].directory)
+        return ['']
+    with advancing(way, job.step, feed, placement, seeds, options.dispatch, usable_cores()) as (advance, spread):
+        evaluate = job.evaluate and (lambda states: spread(job.evaluate, states))
+        return run_members(options, runs, Hooks(advance, evaluate, **asked))[1]
 
 
 def _loop_options(config: ConfigDict, num_train: int, image_bytes: int = 0) -> LoopOptions:

@@ -138,7 +138,14 @@ def _train(workdir, changes, pause, devices, suffix, member):
         step_of = advance(*arguments)
         return lambda *of_step: (time.sleep(pause), step_of(*of_step))[1]
 
-    train.make_advance = slowly
+    together = train.advancing
+
+    @contextlib.contextmanager
+    def slowly_together(*arguments):
+        with together(*arguments) as (advance_all, spread):
+            yield lambda *of_step: (time.sleep(pause), advance_all(*of_step))[1], spread
+
+    train.make_advance, train.advancing = slowly, slowly_together
     _write_to(f'{workdir}.err{suffix}')
     cli.run(lambda: train.main(['--config=x', f'--workdir={workdir}']))
 

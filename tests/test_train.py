@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from fer_jax import cli, experiment, train
+from fer_jax import cli, experiment, feeding, train
 from fer_jax.data import stored
 from fer_jax.data.prepared import describe, store_prepared
 from fer_jax.data.record_files import RecordFiles
@@ -196,7 +196,7 @@ def test_a_run_is_the_same_with_either_feed_and_may_go_on_with_the_other(
     make_run, make_config, prepared, monkeypatch, capsys, tmp_path
 ):
     resident = make_run('resident', data=prepared, data__feed='resident')
-    monkeypatch.setattr(train, '_HELD_SHARE', 10**12)  # so that validation is not held in memory either
+    monkeypatch.setattr(feeding, '_HELD_SHARE', 10**12)  # so that validation is not held in memory either
     streaming = make_run('streaming', data=prepared, data__feed='streaming')
     said = [line for line in capsys.readouterr().out.splitlines() if 'steps of 16 images' in line]
     assert 'resident feed (5.62 KiB of images, ' in said[0]

@@ -58,16 +58,17 @@ class ShardedFeed:
 
 def _spread(array: Any, rows: NamedSharding) -> Array:
     """An array of N rows, or what reads them, cut over the devices; the last ones are padded with zeros."""
-    num, on_each = len(array), -(-len(array) // rows.num_devices)
+    parts = rows.mesh.shape[rows.spec[0]]
+    num, on_each = len(array), -(-len(array) // parts)
 
     def read(index: tuple[slice, ...]) -> np.ndarray:
-        start, stop, _ = index[0].indices(on_each * rows.num_devices)
+        start, stop, _ = index[0].indices(on_each * parts)
         wanted = slice(min(start, num), min(stop, num))
         lazy = hasattr(array, 'load')
         part = array.select(np.arange(num)[wanted]).load('reading train') if lazy else array[wanted]
         return np.concatenate([part, np.zeros((stop - start - len(part), *part.shape[1:]), part.dtype)])
 
-    return jax.make_array_from_callback((on_each * rows.num_devices, *array.shape[1:]), rows, read)
+    return jax.make_array_from_callback((on_each * parts, *array.shape[1:]), rows, read)
 
 
 def _exchange(axis: str, rows: dict[str, Array], indices_TB: Int[Array, 'T B']) -> dict[str, Array]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -27,6 +27,11 @@ from fer_jax.training.optimizer import OptimizerOptions, ScheduleOptions, make_o
 
 def check_config(config: ConfigDict) -> None:
     """Refuses what can be known to be wrong before any data is read."""
+    if config.ensemble.members > 1:
+        raise UserError(
+            f'config.ensemble.members={config.ensemble.members} is for the train command, which makes a run of each; '
+            'leave it at 1 here'
+        )
     if config.pairs:
         raise UserError('config.pairs is for several pairs; set config.task=cyclegan, or leave it empty')
     for name in config.evaluation.splits:
@@ -78,7 +83,7 @@ def epoch_images(config: ConfigDict, dataset: Dataset) -> int:
 
 def make_feed(config: ConfigDict, dataset: Dataset, make: Callable[[Split, int], Feed]) -> Feed:
     """The feed of the training split."""
-    return make(dataset.splits['train'], config.seed)
+    return make(dataset.splits['train'], experiment.order_seed(config))
 
 
 def make_job(setting: Setting) -> Job:
@@ -98,21 +103,20 @@ def make_job(setting: Setting) -> Job:
         **{name: config.train[name] for name in ('label_smoothing', 'mixup', 'cutmix', 'ema')},
     )
     summary = experiment.summarize_model(task.model, preprocessing)
-    state, source = _initialise(setting, task)
     return Job(
-        state=state,
+        start=functools.partial(_start, task),
         step=functools.partial(classify.train_step, task),
         evaluate=_make_evaluate(setting, task) if 'validation' in dataset.splits else None,
         after_evaluation=_make_after_evaluation(plateau),
         learning_rate=_make_learning_rate(task, setting.schedule),
         chosen_by='validation/accuracy',
-        description={'preprocessing': dataclasses.asdict(preprocessing), 'model_summary': summary, **source},
+        description={'preprocessing': dataclasses.asdict(preprocessing), 'model_summary': summary},
         headline=f'{config.model.name} ({summary["parameters"]:,} parameters)',
-        finish=lambda: _evaluate_run(setting),
+        finish=_evaluate_run,
     )
 
 
-def _initialise(setting: Setting, task: classify.Task) -> tuple[classify.State, dict[str, Any]]:
+def _start(task: classify.Task, setting: Setting) -> tuple[classify.State, dict[str, Any]]:
     """The first state and, with `init_from`, what config.json says of it; a run that goes on needs no source."""
     config = setting.config
     state = classify.init_state(task, jax.random.key(config.seed))
@@ -124,20 +128,26 @@ def _initialise(setting: Setting, task: classify.Task) -> tuple[classify.State, 
     variables, report = pretrained.load_pretrained(
         config.init_from, state.variables, model=config.model.name, class_names=names
     )
-    if distributed.is_main():
+    if distributed.is_main() and not setting.member:
         print('\n'.join(report.lines()))
     average = None if state.average is None else jax.tree.map(jax.numpy.copy, variables)
     return state.replace(variables=variables, average=average), {'initialised_from': report.to_dict()}
 
 
-def _make_evaluate(setting: Setting, task: classify.Task) -> Callable[[classify.State], dict[str, float]]:
+def _make_evaluate(
+    setting: Setting, task: classify.Task
+) -> Callable[[Sequence[classify.State]], list[dict[str, float]]]:
     dataset, placement = setting.dataset, setting.placement
     split, batch_size = dataset.splits['validation'], setting.config.evaluation.batch_size
-    predict = inference.make_predict(task.model, task.preprocessing, map_members=True, placement=placement)
+    # A single member is no batch of convolutions.
+    how = {
+        alone: inference.make_predict(
+            task.model, task.preprocessing, map_members=True if alone else None, placement=placement
+        )
+        for alone in (True, False)
+    }
 
-    def evaluate_state(state):
-        members = inference.stack_members([state.split()[0]])
-        logits = inference.predict_split(predict, members, split.images, batch_size, placement=placement)[0]
+    def scored(logits):
         probabilities = softmax(logits)
         confusion = confusion_matrix(split.labels, logits.argmax(-1), len(dataset.class_names))
         scores = per_class_scores(confusion, dataset.class_names)
@@ -147,7 +157,13 @@ def _make_evaluate(setting: Setting, task: classify.Task) -> Callable[[classify.
             'validation/macro_f1': float(np.mean([of_class['f1'] for of_class in scores.values()])),
         }
 
-    return evaluate_state
+    def evaluate_states(states):
+        members = inference.stack_members([state.split()[0] for state in states])
+        predict = how[len(states) == 1]
+        logits = inference.predict_split(predict, members, split.images, batch_size, placement=placement)
+        return [scored(of_member) for of_member in logits]
+
+    return evaluate_states
 
 
 def _make_learning_rate(task: classify.Task, schedule: Callable) -> Callable[[classify.State, int], float]:
@@ -175,7 +191,7 @@ def _evaluate_run(setting: Setting) -> None:
         return
     # A short run, or one stopped early, has fewer members than it may keep.
     steps = setting.checkpoints.members(config.evaluation.last)
-    if distributed.agree_max(_is_scored(config, workdir, steps)):
+    if distributed.agree_max(is_scored(config, workdir, steps)):
         if distributed.is_main():
             print(f'{workdir} is trained and scored already; see {os.path.join(workdir, "report.md")}')
         return
@@ -183,12 +199,12 @@ def _evaluate_run(setting: Setting) -> None:
     evaluate.evaluate_runs([workdir], config.evaluation.splits, workdir, dataset=setting.dataset, **how)
 
 
-def _is_scored(config: ConfigDict, workdir: str, steps: list[int]) -> bool:
-    """Whether these members are scored on all splits asked for, so that repeating the command reads test no more."""
+def is_scored(config: ConfigDict, workdir: str, steps: Sequence[int]) -> bool:
+    """Whether these members' steps are scored on all splits asked for: repeating the command reads test no more."""
     path = os.path.join(workdir, 'scores.json')
     scores = read_scores(path) if os.path.exists(path) else {}
     return all(
-        [member['step'] for member in scores.get(split, {}).get('members', [])] == steps
+        [member['step'] for member in scores.get(split, {}).get('members', [])] == list(steps)
         and scores[split].get('tta') == config.evaluation.tta
         for split in config.evaluation.splits
     )

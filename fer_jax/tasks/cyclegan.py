@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ _OF_CLASSIFIERS = (
     'init_from data.soft_labels data.normalize data.crop model.dropout model.norm_groups augment.rotate augment.shift '
     'augment.shear augment.zoom augment.crop_scale augment.brightness augment.contrast augment.erase '
     'train.label_smoothing train.mixup train.cutmix train.class_weights evaluation.tta evaluation.last '
-    'evaluation.splits'
+    'evaluation.splits ensemble.members'
 )
 
 
@@ -82,7 +82,7 @@ def epoch_images(config: ConfigDict, dataset: Dataset) -> int:
 
 def make_feed(config: ConfigDict, dataset: Dataset, make: Callable[[Split, int], Feed]) -> Feed:
     """Batches of both classes, each in an order of its own."""
-    return PairFeed(select_pair(dataset, config.pair), config.seed, make)
+    return PairFeed(select_pair(dataset, config.pair), experiment.order_seed(config), make)
 
 
 def make_job(setting: Setting) -> Job:
@@ -103,12 +103,12 @@ def make_job(setting: Setting) -> Job:
         ema=config.train.ema,
         **{name: wanted[name] for name in ('cycle', 'identity', 'pool')},
     )
-    state = cyclegan.init_state(task, jax.random.key(config.seed))
+    start = lambda setting: cyclegan.init_state(task, jax.random.key(setting.config.seed))
     translate = _make_translate(task.generator, setting)
-    summary = summarize(task, state, config.train.batch_size)
+    summary = summarize(task, jax.eval_shape(lambda: start(setting)), config.train.batch_size)
     preprocessing = Preprocessing(height, channels, mean=127.5, deviation=127.5)  # `cyclegan.to_range`
     return Job(
-        state=state,
+        start=lambda setting: (start(setting), {}),
         step=functools.partial(cyclegan.train_step, task),
         evaluate=_make_evaluate(setting, translate) if 'validation' in dataset.splits else None,
         pictures=_make_pictures(setting, translate),
@@ -118,7 +118,7 @@ def make_job(setting: Setting) -> Job:
         chosen_by=CHOSEN_BY,
         description={'preprocessing': dataclasses.asdict(preprocessing), 'model_summary': summary},
         headline=f'{" and ".join(config.pair)} (generators of {summary["parameters"]:,} parameters)',
-        finish=functools.partial(_finish, setting),
+        finish=_finish,
     )
 
 
@@ -131,7 +131,6 @@ def summarize(task: cyclegan.Task, state: cyclegan.State, batch_size: int) -> di
     """
     shape = (batch_size, task.size, task.size, task.channels)
     batch = {f'images_{domain}': jax.ShapeDtypeStruct(shape, jnp.uint8) for domain in 'ab'}
-    state = jax.eval_shape(lambda: state)
     forward = jax.jit(functools.partial(cyclegan.translate, task.generator))
     step = jax.jit(functools.partial(cyclegan.train_step, task))
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -163,7 +162,9 @@ def _make_translate(generator: Generator, setting: Setting) -> Translate:
     return translate
 
 
-def _make_evaluate(setting: Setting, translate: Translate) -> Callable[[cyclegan.State], dict[str, float]]:
+def _make_evaluate(
+    setting: Setting, translate: Translate
+) -> Callable[[Sequence[cyclegan.State]], list[dict[str, float]]]:
     config, dataset = setting.config, setting.dataset
     splits = [_first(split, config.cyclegan.score_images) for split in select_pair(dataset, config.pair, 'validation')]
     images = {domain: np.asarray(split.images[:]) for domain, split in zip('ab', splits, strict=True)}
@@ -181,8 +182,8 @@ def _make_evaluate(setting: Setting, translate: Translate) -> Callable[[cyclegan
         truth = {direction: _paired_truth(dataset, split, target) for direction, split, target in targets}
     scorer = Scorer(images, judge, truth)
 
-    def evaluate(state: cyclegan.State) -> dict[str, float]:
-        return scorer.score(functools.partial(translate, state.split()[0]))
+    def evaluate(states: Sequence[cyclegan.State]) -> list[dict[str, float]]:
+        return [scorer.score(functools.partial(translate, state.split()[0])) for state in states]
 
     return evaluate
 

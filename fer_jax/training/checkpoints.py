@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -46,12 +46,14 @@ class Checkpoints:
     Attributes:
         directory: absolute path.
         keep_last: how many members are kept; besides them the best on validation, and the latest.
+        keep_latest: how many of the latest.
     """
 
-    def __init__(self, workdir: str, keep_last: int = 3):
+    _writer = concurrent.futures.ThreadPoolExecutor(1)  # of all: orbax is silenced as a whole while it writes
+
+    def __init__(self, workdir: str, keep_last: int = 3, keep_latest: int = 1):
         self.directory = os.path.abspath(os.path.join(workdir, 'checkpoints'))
-        self.keep_last = keep_last
-        self._writer = concurrent.futures.ThreadPoolExecutor(1)
+        self.keep_last, self.keep_latest = keep_last, keep_latest
         self._pending: concurrent.futures.Future | None = None
 
     def steps(self) -> list[int]:
@@ -133,13 +135,16 @@ class Checkpoints:
 
     def _prune(self) -> None:
         steps = self.steps()
-        keep = {*self.members(self.keep_last), self.best(), *steps[-1:]}
+        keep = {*self.members(self.keep_last), self.best(), *steps[-self.keep_latest :]}
         for step in steps:
             if step not in keep:
-                # Renamed first, so that a kill in between never leaves half a checkpoint under its own name.
-                doomed = os.path.join(self.directory, f'.doomed-{step}')
-                os.rename(os.path.join(self.directory, str(step)), doomed)
-                shutil.rmtree(doomed)
+                self._remove(step)
+
+    def _remove(self, step: int) -> None:
+        # Renamed first, so that a kill in between never leaves half a checkpoint under its own name.
+        doomed = os.path.join(self.directory, f'.doomed-{step}')
+        os.rename(os.path.join(self.directory, str(step)), doomed)
+        shutil.rmtree(doomed)
 
     def tidy(self) -> None:
         """Removes what a killed run left half written."""
@@ -154,35 +159,34 @@ class Checkpoints:
             model, optimizer: trees of arrays or ShapeDtypeStructs with the shapes, types and shardings wanted.
         """
         step = self.newest()
-        if step is None:
-            return None
+        return None if step is None else self.restore(step, model, optimizer)
+
+    def restore(self, step: int, model: Any, optimizer: Any) -> tuple[Any, Any, dict[str, Any]]:
+        """The same of a checkpoint that is known to be whole."""
         restored = self._read(step, model=model, optimizer=optimizer)
         return restored['model'], restored['optimizer'], self.position(step)
 
     def newest(self) -> int | None:
-        """The step of the newest checkpoint that is whole, the same in all processes, which ask together; or None.
+        """The step of the newest checkpoint that is whole; see `newest_of_all`."""
+        return newest_of_all([self])
 
-        A damaged one is named on stderr and renamed to STEP.damaged. Process 0 reads every byte for all: sharing
-        that out would save them a second (0.1 s per 100 MB), once.
-        """
-        step = self._newest_whole() if distributed.is_main() else -1
-        distributed.barrier('verified')  # a large checkpoint may take longer than a collective waits
-        step = distributed.agree_max(step)
-        return None if step < 0 else step
+    def is_whole(self, step: int) -> bool:
+        """Whether a checkpoint is; a damaged one is named on stderr and renamed to STEP.damaged."""
+        try:
+            self._verify(step)
+        except UserError as error:
+            folder = os.path.join(self.directory, str(step))
+            shutil.rmtree(folder + '.damaged', ignore_errors=True)
+            os.rename(folder, folder + '.damaged')
+            print(f'{error}; set aside, the checkpoint before it is used', file=sys.stderr)
+            return False
+        return True
 
-    def _newest_whole(self) -> int:
-        """Its step, after those that are newer and damaged are set aside; -1 where there is none."""
-        for step in reversed(self.steps()):
-            try:
-                self._verify(step)
-            except UserError as error:
-                folder = os.path.join(self.directory, str(step))
-                shutil.rmtree(folder + '.damaged', ignore_errors=True)
-                os.rename(folder, folder + '.damaged')
-                print(f'{error}; set aside, the checkpoint before it is used', file=sys.stderr)
-            else:
-                return step
-        return -1
+    def forget_after(self, step: int) -> None:
+        """Removes the checkpoints of later steps, which are to be made again."""
+        for later in self.steps():
+            if later > step:
+                self._remove(later)
 
     def restore_model(self, step: int, model: Any) -> Any:
         """The variables of one checkpoint, verified.
@@ -214,6 +218,39 @@ class Checkpoints:
         wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         if wrong:
             raise UserError(f'checkpoint {folder} is damaged: {wrong[0]} differs from its checksum')
+
+
+def newest_of_all(runs: Sequence[Checkpoints]) -> int | None:
+    """The newest step of which all these runs have a checkpoint that is whole, or None.
+
+    The same in all processes, which ask together. Process 0 reads every byte for all: sharing that out would save them
+    a second (0.1 s per 100 MB), once. Where runs go on together, what some have beyond that step is removed.
+    """
+    step = _newest_whole(runs) if distributed.is_main() else -1
+    distributed.barrier('verified')  # a large checkpoint may take longer than a collective waits
+    step = distributed.agree_max(step)
+    return None if step < 0 else step
+
+
+def _newest_whole(runs: Sequence[Checkpoints]) -> int:
+    common = set.intersection(*(set(run.steps()) for run in runs)) if runs else set()
+    for step in sorted(common, reverse=True):
+        whole = [run.is_whole(step) for run in runs]  # of all, so that whatever is damaged is named
+        if all(whole):
+            break
+    else:
+        step = -1
+    if len(runs) > 1:
+        most = max(len(run.steps()) for run in runs)
+        if step < 0 and most > 1:  # one, where the first ones were being written
+            least = min(runs, key=lambda run: len(run.steps())).directory
+            raise UserError(
+                f'there is no step of which all members have a whole checkpoint, and {least} has the fewest; '
+                'bring back what is missing there, or take another --workdir'
+            )
+        for run in runs:
+            run.forget_after(step)
+    return step
 
 
 def _checkpointer(processes: set[int], name: str | None = None) -> ocp.Checkpointer:

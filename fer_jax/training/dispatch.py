@@ -18,6 +18,7 @@ from fer_jax.data.feed import Feed
 from fer_jax.training.mesh import Placement
 
 Step = Callable[[Any, dict[str, jax.Array], jax.Array], tuple[Any, dict[str, jax.Array]]]
+Program = Callable[..., tuple[Any, dict[str, jax.Array]]]
 
 _UNDER_WAY = 3  # dispatches: enough to hide the host's work, few enough for their batches to fit on the device
 _STACK_BYTES = 2**28  # of the images of one dispatch
@@ -34,12 +35,40 @@ def make_advance(
         seed: of every step's key; step N draws from `fold_in(key(seed), N)`.
         dispatch: steps per program at most.
     """
-    # As numbers: jax.device_put places no key on devices of other processes.
-    key_data = np.asarray(jax.random.key_data(jax.random.key(seed)))
+    program = jax.jit(make_steps(step, dispatch), donate_argnums=0, out_shardings=placement.replicated)
+    key_data, pace = key_numbers(seed), Pace(feed)
+
+    def advance(state, step, count):
+        state, sums = program(state, pace.batches(step, count), count, key_data)
+        pace.note(sums['worst'])
+        return state, sums
+
+    return advance
+
+
+def key_numbers(seed: int) -> np.ndarray:
+    """A key as numbers: jax.device_put places no key on devices of other processes."""
+    return np.asarray(jax.random.key_data(jax.random.key(seed)))
+
+
+def at_index(step: Step) -> Program:
+    """The step as a function of `(state, batches, index, key_data)`: with that one of T batches, and its own key."""
 
     def one(state, batches, index, key_data):
         batch = jax.tree.map(lambda array: array[index], batches)
         return step(state, batch, jax.random.fold_in(jax.random.wrap_key_data(key_data), state.step))
+
+    return one
+
+
+def make_steps(step: Step, dispatch: int, members: bool = False) -> Program:
+    """A function `(state, batches, count, key_data) -> (state, sums)` of so many steps, up to `dispatch`.
+
+    Args:
+        members: states and key_data have a leading axis of members, all of which see the same batches.
+    """
+    one = at_index(step)
+    one = jax.vmap(one, (0, None, None, 0)) if members else one
 
     def several(state, batches, count, key_data):
         def body(index, carry):
@@ -59,18 +88,25 @@ def make_advance(
             state, sums = several(state, batches, count, key_data)
         return state, sums | {'worst': state.worst + 0}
 
-    program = jax.jit(steps, donate_argnums=0, out_shardings=placement.replicated)
-    under_way = collections.deque(maxlen=_UNDER_WAY)
+    return steps
 
-    def advance(state, step, count):
-        if len(under_way) == _UNDER_WAY:
-            jax.block_until_ready(under_way[0])
-        batches = feed.batches(step, count, lambda: all(worst.is_ready() for worst in under_way))
-        state, sums = program(state, batches, count, key_data)
-        under_way.append(sums['worst'])
-        return state, sums
 
-    return advance
+class Pace:
+    """Keeps the host a few dispatches ahead of the device, and asks the feed for their batches."""
+
+    def __init__(self, feed: Feed):
+        self._feed = feed
+        self._under_way: collections.deque[jax.Array] = collections.deque(maxlen=_UNDER_WAY)
+
+    def batches(self, step: int, count: int) -> dict[str, jax.Array]:
+        """The feed's, once there is room for another dispatch."""
+        if len(self._under_way) == _UNDER_WAY:
+            jax.block_until_ready(self._under_way[0])
+        return self._feed.batches(step, count, lambda: all(done.is_ready() for done in self._under_way))
+
+    def note(self, done: jax.Array) -> None:
+        """Something that is ready when the dispatch is done, and lives on."""
+        self._under_way.append(done)
 
 
 def steps_per_dispatch(wanted: int, platform: str, batch_bytes: int = 0) -> int:

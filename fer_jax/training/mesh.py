@@ -1,8 +1,9 @@
-"""One mesh with one data axis over the devices of the run."""
+"""One mesh over the devices of the run: a data axis, and one of members where several are trained together."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -30,30 +31,41 @@ class Placement:
 
     @property
     def num_devices(self) -> int:
-        """Devices on the data axis."""
-        return self.mesh.size
+        """Devices on the data axis, over which a batch is cut."""
+        return self.mesh.shape['data']
+
+    @property
+    def members(self) -> int:
+        """Devices on the axis of members."""
+        return self.mesh.size // self.num_devices
 
     def everywhere(self, tree: Any) -> Any:
         """Puts arrays, which every process holds alike on one of its own devices or on the host, on every device."""
         return jax.tree.map(lambda array: place(np.asarray(array), self.replicated), tree)
 
 
-def make_placement(batch_size: int = 0, devices: list[jax.Device] | None = None) -> Placement:
+def make_placement(batch_size: int = 0, devices: list[jax.Device] | None = None, members: int = 1) -> Placement:
     """All devices of the run, those of other processes too (or those given), on one data axis.
 
     Args:
         batch_size: images of a batch over all of them; 0 for batches that are padded to fit.
         devices: those of one process in a row.
+        members: that are trained at once: as many devices of each process as divide them go to different members, which
+            have nothing to send each other, and share their batch with those of the same place in other such groups.
 
     Raises:
         UserError: if the batch does not divide evenly over them.
     """
     devices = devices or jax.devices()
-    if batch_size % len(devices):
-        below = batch_size // len(devices) * len(devices)
+    apart = math.gcd(members, len(devices) // jax.process_count())
+    sharing = len(devices) // apart
+    if batch_size % sharing:
+        below = batch_size // sharing * sharing
         raise UserError(
-            f'a batch of {batch_size} does not divide over {len(devices)} devices; take a multiple of them, '
-            f'such as config.train.batch_size={below or len(devices)}'
+            f'a batch of {batch_size} does not divide over {sharing} devices; take a multiple of them, '
+            f'such as config.train.batch_size={below or sharing}'
         )
+    axes = {'data': sharing} | ({'members': apart} if apart > 1 else {})
     # Auto axes: linen's Dense and Dropout raise ShardingTypeError under make_mesh's default, Explicit.
-    return Placement(jax.make_mesh((len(devices),), ('data',), axis_types=(AxisType.Auto,), devices=devices))
+    types = (AxisType.Auto,) * len(axes)
+    return Placement(jax.make_mesh(tuple(axes.values()), tuple(axes), axis_types=types, devices=devices))

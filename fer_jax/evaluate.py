@@ -17,7 +17,7 @@ from fer_jax.errors import UserError
 from fer_jax.evaluation.inference import make_predict, predict_split
 from fer_jax.evaluation.predictions import Predictions, save_predictions
 from fer_jax.evaluation.scores import score_predictions, update_scores_file
-from fer_jax.members import Member, choose_members, group_members, load_group, member_runs, refuse_twice
+from fer_jax.members import Member, choose_members, find_runs, group_members, load_group
 from fer_jax.reports.report import write_report
 from fer_jax.reports.tables import quick_table
 from fer_jax.training.mesh import make_placement
@@ -71,8 +71,7 @@ def evaluate_runs(
     Raises:
         UserError: if runs do not fit together, or have not the checkpoints asked for.
     """
-    workdirs = member_runs(workdirs)
-    refuse_twice(workdirs)
+    workdirs = find_runs(workdirs)
     members = [member for workdir in workdirs for member in choose_members(workdir, last)]
     groups = group_members(members, ('class_names', 'manifest_hash'), _data_key)
     _refuse_output(output, workdirs, members[0].run.manifest_hash)

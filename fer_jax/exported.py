@@ -25,7 +25,7 @@ from fer_jax.errors import UserError
 from fer_jax.evaluation.inference import logits_of_views
 from fer_jax.faces.align import BOX_SHARE
 from fer_jax.faces.face import POINTS, TEMPLATE
-from fer_jax.members import Member, choose_members, group_members, load_group, refuse_twice, usual_tta
+from fer_jax.members import Member, choose_members, find_runs, group_members, load_group, usual_tta
 
 SCHEMA = 1  # raised whenever a field of a description changes its meaning or goes; new fields do not raise it
 VIEWS = ('none', 'flip')  # of test-time augmentation; crops that are enlarged again do not go into ONNX
@@ -89,8 +89,7 @@ def _group(workdirs: Sequence[str], last: int) -> list[list[list[Member]]]:
     """Of all members those that get the same pixels, and of these those whose parameters stack."""
     if last < 0:
         raise UserError(f'--last={last}: a count of checkpoints is wanted, 1 or more')
-    refuse_twice(workdirs)
-    members = [member for workdir in workdirs for member in choose_members(workdir, last)]
+    members = [member for workdir in find_runs(workdirs) for member in choose_members(workdir, last)]
     together: dict[str, list[list[Member]]] = {}
     for group in group_members(members, ('class_names',), lambda run: repr(run.align)):
         run = group[0].run

@@ -58,8 +58,12 @@ def read_seeds(workdir: str) -> list[int]:
         raise UserError(f'{path} cannot be read ({error!r}); launch the ensemble again, or remove it') from None
 
 
-def member_runs(workdirs: Sequence[str]) -> list[str]:
-    """The workdirs, with the members' in place of an ensemble's; those that failed are named and left out."""
+def find_runs(workdirs: Sequence[str]) -> list[str]:
+    """The workdirs, with the members' in place of an ensemble's; those that failed are named and left out.
+
+    Raises:
+        UserError: if a run is named twice, or an ensemble.json cannot be read.
+    """
     runs = []
     for workdir in workdirs:
         of_it = [member_directory(workdir, seed) for seed in read_seeds(workdir)]
@@ -67,15 +71,11 @@ def member_runs(workdirs: Sequence[str]) -> list[str]:
         for run in failed:
             print(f'{run} could not be trained to its end and is left out', file=sys.stderr)
         runs += [run for run in of_it if run not in failed] or [workdir]
-    return runs
-
-
-def refuse_twice(workdirs: Sequence[str]) -> None:
-    """Refuses a run that is named twice: its members would count twice."""
-    places = [os.path.abspath(workdir) for workdir in workdirs]
-    for workdir, place in zip(workdirs, places, strict=True):
+    places = [os.path.abspath(run) for run in runs]
+    for run, place in zip(runs, places, strict=True):
         if places.count(place) > 1:
-            raise UserError(f'{workdir} is named twice; its members would count twice')
+            raise UserError(f'{run} is named twice; its members would count twice')
+    return runs
 
 
 def usual_tta(sources: Sequence[str]) -> str:

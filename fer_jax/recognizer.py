@@ -33,7 +33,7 @@ from fer_jax.faces.detector import make_detector
 from fer_jax.faces.face import Detector, Face
 from fer_jax.faces.mtcnn import Mtcnn, Settings
 from fer_jax.faces.pyramid import Octaves
-from fer_jax.members import Member, choose_members, group_members, load_group, member_runs, refuse_twice, usual_tta
+from fer_jax.members import Member, choose_members, find_runs, group_members, load_group, usual_tta
 
 BATCHES = (1, 8, 32)  # faces; networks are compiled for these numbers alone, once each, when first needed
 
@@ -72,7 +72,7 @@ class Recognizer:
         """Loads the members; compiles nothing yet (see `warm_up`).
 
         Args:
-            runs: workdirs of training runs or of ensembles, or packed models (`fer_jax.pack`); none: the model in the box.
+            runs: workdirs of training runs or ensembles, or packed models (`fer_jax.pack`); none: the model in the box.
             last: of each run its last so many members; 0 takes its best by validation.
             tta: test-time augmentation, as in `evaluate`: none, flip, five_crop, ten_crop. None: as the packed models
                 were scored; of runs alone: none.
@@ -95,11 +95,10 @@ class Recognizer:
             raise UserError(f'threshold={threshold} is no probability; it can be 0 to 1')
         if not 12 <= min_face < float('inf'):
             raise UserError(f'min_face={min_face}: the smallest face that can be found has 12 pixels')
-        workdirs = member_runs(workdirs)
+        workdirs = find_runs(workdirs)
         tta = usual_tta(workdirs) if tta is None else tta
         if tta not in VIEWS:
             raise UserError(f'test-time augmentation {tta!r} is none of {", ".join(VIEWS)}')
-        refuse_twice(workdirs)
         members = [member for workdir in workdirs for member in choose_members(workdir, last)]
         groups = group_members(members, ('class_names',), lambda run: repr(run.align))
         self._detector = _make_detector(groups, portraits, min_face, landmarks)

@@ -113,7 +113,7 @@ def together(split, way, devices, counts, feed='resident', stopped=()):
         ('turn', 1, [1] * 6, 'streaming'),
         ('turn', 2, [1] * 6, 'sharded'),
         ('cores', 1, [2, 2, 2], 'streaming'),
-        ('vmap', 1, [4, 2], 'resident'),
+        ('vmap', 1, [2, 2, 2], 'resident'),
         ('vmap', 8, [1] * 6, 'sharded'),
     ],
 )
@@ -130,7 +130,7 @@ def test_each_member_is_the_run_that_it_would_be_alone(split, alone, way, device
 
 @pytest.mark.parametrize('way', ['turn', 'cores', 'vmap'])
 def test_a_member_that_is_trained_no_more_stays_as_it_is_and_the_others_do_not_notice(split, way):
-    counts = [2, 2, 2]
+    counts = [1] * 3 if way == 'turn' else [2] * 3  # programs that other tests have compiled
     _, before = together(split, way, 1, counts[:1])
     _, whole = together(split, way, 1, counts)
     losses, states = together(split, way, 1, counts, stopped=(1,))

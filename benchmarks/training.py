@@ -11,21 +11,19 @@ counts them, at the best rate at which either multiplies matrices here.
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
-import platform
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import machine
 import numpy as np
+import pairs
 import torch
 from torch_networks import build, draw
 
-from fer_jax import experiment, runtime
+from fer_jax import experiment
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.models import create_model
 from fer_jax.training import classify
@@ -56,24 +54,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--dtype', default='float32', choices=('float32', 'bfloat16'), help='of the computation')
     parser.add_argument('--compile', action='store_true', help='torch.compile too')
     flags = parser.parse_args(argv)
-    runtime.configure()
-    device = jax.devices()[0]
-    rate = _matrix_rate(flags.dtype)
-    print(
-        f'{datetime.date.today()}, {platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, '
-        f'load {os.getloadavg()[0]:.1f} at the start; jax {jax.__version__} on {device.platform} '
-        f'({device.device_kind}), PyTorch {torch.__version__}; {flags.dtype}, medians of {flags.pairs} turns; '
-        f'matrices at {rate / 1e9:,.0f} GFLOP/s\n'
-    )
+    device = machine.start()
+    rate = machine.matrix_rate(flags.dtype)
+    more = f'{flags.dtype}, medians of {flags.pairs} turns; matrices at {rate / 1e9:,.0f} GFLOP/s'
+    print(f'{machine.headline(more)}\n')
     names = ['eager', 'channels last', *(['compiled'] if flags.compile else [])]
     print(f'| network | images | fer_jax, images/s | {" | ".join(names)} | ratio to the fastest | of the floor |')
     print('| --- | --- | ---: |' + ' ---: |' * (len(names) + 2))
     for name in flags.networks.split(','):
-        print(_row(name, names, rate, flags), flush=True)
+        print(_row(name, names, rate, device, flags), flush=True)
     print(f'\nload {os.getloadavg()[0]:.1f} at the end')
 
 
-def _row(name: str, variants: Sequence[str], matrix_rate: float, flags: argparse.Namespace) -> str:
+def _row(name: str, variants: Sequence[str], matrix_rate: float, device: str, flags: argparse.Namespace) -> str:
     side, channels, batch = INPUTS[name]
     batch = flags.batch or batch
     random = np.random.default_rng(0)
@@ -83,25 +76,17 @@ def _row(name: str, variants: Sequence[str], matrix_rate: float, flags: argparse
     variables = jax.tree.map(jnp.asarray, draw(create_model(name, _CLASSES, dropout=0.0), side, channels))
     runs = {'fer_jax': _Ours(model, variables, images, labels)}
     for variant in variants:
-        runs[variant] = _Theirs(name, variables, images, labels, variant, flags.dtype)
+        runs[variant] = _Theirs(name, variables, images, labels, variant, device, flags.dtype)
     first = {who: (run.steps(1), run.steps(_STEPS)) for who, run in runs.items()}
     tolerance = 1e-3 if flags.dtype == 'float32' else 5e-2
     for who, losses in first.items():
         if not np.allclose(losses, first['fer_jax'], rtol=tolerance):
             raise SystemExit(f'{name}: losses of {who} are {losses}, of fer_jax {first["fer_jax"]}')
-    counts = {who: max(1, round(flags.seconds / _seconds(run.steps, 1))) for who, run in runs.items()}
-    found: dict[str, list[float]] = {who: [] for who in runs}
-    for turn in range(flags.pairs):
-        order = list(runs)[turn % len(runs) :] + list(runs)[: turn % len(runs)]
-        for who in order:
-            found[who].append(batch * counts[who] / _seconds(runs[who].steps, counts[who]))
-    medians = {who: statistics.median(rates) for who, rates in found.items()}
-    fastest = max(variants, key=medians.__getitem__)
-    ratios = sorted(ours / theirs for ours, theirs in zip(found['fer_jax'], found[fastest], strict=True))
+    rates = pairs.measure({who: run.steps for who, run in runs.items()}, batch, flags.seconds, flags.pairs)
+    ratio = rates.ratio('fer_jax', rates.fastest(variants))
     flops = experiment.summarize_model(model, _how(side, channels))['train_flops_per_image']
-    cells = [f'{medians[who]:,.0f}' for who in runs]
-    ratio = f'{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})'
-    share = f'{100 * medians["fer_jax"] * flops / matrix_rate:.0f} %'
+    cells = [f'{rates.median(who):,.0f}' for who in runs]
+    share = f'{100 * rates.median("fer_jax") * flops / matrix_rate:.0f} %'
     return f'| {name} | {batch} x {side} px | {" | ".join(cells)} | {ratio} | {share} |'
 
 
@@ -123,14 +108,15 @@ class _Ours:
         """The last of so many steps' losses."""
         for _ in range(count):
             self._state, metrics = self._step(self._state, self._batch, jax.random.key(0))
+        jax.block_until_ready(self._state)
         return float(metrics['loss'])
 
 
 class _Theirs:
     """PyTorch's step."""
 
-    def __init__(self, name, variables, images, labels, variant, dtype):
-        self._device = 'cuda' if jax.default_backend() == 'gpu' else 'cpu'
+    def __init__(self, name, variables, images, labels, variant, device, dtype):
+        self._device = device
         network, _ = build(name, jax.device_get(variables))
         self._network = network.to(self._device).train()
         self._layout = torch.channels_last if variant == 'channels last' else torch.contiguous_format
@@ -154,32 +140,12 @@ class _Theirs:
             loss = self._loss(self._images, self._labels)
             loss.backward()
             self._optimizer.step()
+        machine.wait()
         return float(loss.detach())
 
 
 def _how(side: int, channels: int) -> Preprocessing:
     return Preprocessing(side, channels, 0, 'dataset', 127.5, 64.0)
-
-
-def _matrix_rate(dtype: str, side: int = 2048) -> float:
-    """The best of a few products of two square matrices, by either, in operations per second."""
-    ours = jax.jit(jnp.matmul)
-    matrix = jnp.ones((side, side), dtype)
-    device = 'cuda' if jax.default_backend() == 'gpu' else 'cpu'
-    other = torch.ones((side, side), dtype=getattr(torch, dtype), device=device)
-    runs: list[Callable[[int], object]] = [
-        lambda count: [ours(matrix, matrix) for _ in range(count)][-1].block_until_ready(),
-        lambda count: float([other @ other for _ in range(count)][-1][0, 0]),
-    ]
-    count = 3 if device == 'cpu' else 100
-    seconds = min(_seconds(run, count) / count for run in runs for _ in range(4))
-    return 2 * side**3 / seconds
-
-
-def _seconds(run: Callable[[int], object], count: int) -> float:
-    start = time.perf_counter()
-    run(count)
-    return time.perf_counter() - start
 
 
 if __name__ == '__main__':

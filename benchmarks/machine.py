@@ -1,0 +1,79 @@
+"""What a benchmark runs on: the line that says it, and the rate at which matrices are multiplied there."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import platform
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from pairs import spent
+
+from fer_jax import runtime
+
+
+def start() -> str:
+    """Makes settings for both, before anything starts JAX's backend; the device for PyTorch, 'cuda' or 'cpu' as JAX's.
+
+    On a GPU both multiply float32 in TF32, which is JAX's way and an option of PyTorch, and choose among cuDNN's
+    algorithms by trying them.
+    """
+    # Of a GPU's memory; else JAX takes three quarters of it, and PyTorch runs in the rest.
+    os.environ.setdefault('XLA_PYTHON_CLIENT_MEM_FRACTION', '.45')
+    runtime.configure()
+    if jax.default_backend() != 'gpu':
+        return 'cpu'
+    if not torch.cuda.is_available():
+        raise SystemExit(
+            'JAX runs on a GPU here and PyTorch cannot; install PyTorch for CUDA, or set JAX_PLATFORMS=cpu'
+        )
+    torch.set_float32_matmul_precision('high')
+    torch.backends.cudnn.benchmark = True
+    return 'cuda'
+
+
+def headline(more: str) -> str:
+    """Date, processor, load, devices and versions, then `more`."""
+    device = jax.devices()[0]
+    kind = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, StopIteration), open('/proc/cpuinfo') as file:
+        kind = next(line.split(':')[1].strip() for line in file if line.startswith('model name'))
+    cuda = f' (CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()})' if device.platform == 'gpu' else ''
+    return (
+        f'{datetime.date.today()}, {kind}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f} at the '
+        f'start; Python {platform.python_version()}, jax {jax.__version__} on {device.platform} '
+        f'({device.device_kind}), PyTorch {torch.__version__}{cuda}; {more}'
+    )
+
+
+def matrix_rate(dtype: str) -> float:
+    """The best of a few products of two random square matrices, by either, in operations per second."""
+    gpu = jax.default_backend() == 'gpu'
+    side, count = (8192, 30) if gpu else (2048, 3)
+    values = np.random.default_rng(0).standard_normal((side, side), np.float32)
+    matrix, product = jnp.asarray(values, dtype), jax.jit(jnp.matmul)
+    other = torch.tensor(values, dtype=getattr(torch, dtype), device='cuda' if gpu else 'cpu')
+
+    def ours(count):
+        for _ in range(count):
+            made = product(matrix, matrix)
+        made.block_until_ready()
+
+    def theirs(count):
+        for _ in range(count):
+            other @ other
+        wait()
+
+    for run in (ours, theirs):
+        run(2)
+    return 2 * side**3 * count / min(spent(run, count) for _ in range(4) for run in (ours, theirs))
+
+
+def wait() -> None:
+    """Until PyTorch's GPU, where there is one, has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

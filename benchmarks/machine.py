@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import gc
 import os
 import platform
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +27,7 @@ def start() -> str:
     # Of a GPU's memory; else JAX takes three quarters of it, and PyTorch runs in the rest.
     os.environ.setdefault('XLA_PYTHON_CLIENT_MEM_FRACTION', '.45')
     runtime.configure()
+    torch._dynamo.config.recompile_limit = 64  # else what has more shapes or members than 8 runs eagerly
     if jax.default_backend() != 'gpu':
         return 'cpu'
     if not torch.cuda.is_available():
@@ -77,3 +80,15 @@ def wait() -> None:
     """Until PyTorch's GPU, where there is one, has done what it was given."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+def attempt(label: str, do: Callable[[], None]) -> None:
+    """Does it; an error, such as memory that is not there, is one line of the table, and what follows goes on."""
+    try:
+        do()
+    except Exception as error:
+        words = (str(error).splitlines() or [''])[0][:300]
+        print(f'| {label}: {type(error).__name__}: {words} |', flush=True)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -7,64 +7,7 @@ from fer_jax.errors import UserError
 from fer_jax.models.cyclegan import Discriminator, Generator, Upsample
 
 torch = pytest.importorskip('torch', reason='the reference implementation')
-
-
-def draw(model, shape, seed=0):
-    """Parameters of ordinary size, by numpy, which compiles nothing."""
-    random = np.random.default_rng(seed)
-
-    def array(leaf):
-        return (random.normal(size=leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1]))).astype(np.float32)
-
-    return jax.tree.map(array, jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape))['params'])
-
-
-def fill(network, parameters):
-    """Gives a PyTorch network our parameters, in the order of its layers."""
-    layers = [layer for layer in network.modules() if isinstance(layer, (torch.nn.Conv2d, torch.nn.ConvTranspose2d))]
-    for layer, ours in zip(layers, parameters, strict=True):
-        order = (2, 3, 0, 1) if isinstance(layer, torch.nn.ConvTranspose2d) else (3, 2, 0, 1)
-        weight = torch.tensor(np.array(ours['kernel']).transpose(order))
-        assert layer.weight.shape == weight.shape
-        layer.weight.data, layer.bias.data = weight, torch.tensor(np.array(ours['bias']))
-    return network.double()
-
-
-class Residual(torch.nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        part = lambda: [torch.nn.ReflectionPad2d(1), torch.nn.Conv2d(width, width, 3), torch.nn.InstanceNorm2d(width)]
-        self.body = torch.nn.Sequential(*part(), torch.nn.ReLU(), *part())
-
-    def forward(self, x):
-        return x + self.body(x)
-
-
-def torch_generator(params, channels, width, blocks):
-    nn = torch.nn
-    layers = [nn.ReflectionPad2d(3), nn.Conv2d(channels, width, 7), nn.InstanceNorm2d(width), nn.ReLU()]
-    for i in (width, 2 * width):
-        layers += [nn.Conv2d(i, 2 * i, 3, stride=2, padding=1), nn.InstanceNorm2d(2 * i), nn.ReLU()]
-    layers += [Residual(4 * width) for _ in range(blocks)]
-    for i in (4 * width, 2 * width):
-        layers += [nn.ConvTranspose2d(i, i // 2, 3, stride=2, padding=1, output_padding=1)]
-        layers += [nn.InstanceNorm2d(i // 2), nn.ReLU()]
-    layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh()]
-    inner = [params[f'ResidualBlock_{block}'][f'Conv_{place}'] for block in range(blocks) for place in (0, 1)]
-    outer = [params[f'Conv_{index}'] for index in range(3)], [params['Upsample_0'], params['Upsample_1']]
-    return fill(nn.Sequential(*layers), [*outer[0], *inner, *outer[1], params['Conv_3']])
-
-
-def torch_discriminator(params, channels, widths):
-    nn = torch.nn
-    layers, before = [], channels
-    for place, width in enumerate(widths):
-        layers += [nn.Conv2d(before, width, 4, stride=1 if place == len(widths) - 1 else 2, padding=1)]
-        layers += [nn.InstanceNorm2d(width)] if place else []
-        layers += [nn.LeakyReLU(0.2)]
-        before = width
-    layers += [nn.Conv2d(before, 1, 4, padding=1)]
-    return fill(nn.Sequential(*layers), [params[f'Conv_{index}'] for index in range(len(widths) + 1)])
+from benchmarks.torch_translators import discriminator, draw, generator  # noqa: E402 (it imports PyTorch)
 
 
 def count(model, channels):
@@ -89,7 +32,7 @@ def test_the_generator_equals_pytorchs(shape, channels, blocks, as_product):
     images = np.random.default_rng(1).uniform(-1, 1, (2, *shape, channels)).astype(np.float32)
     params = draw(model, images.shape)
     with torch.no_grad():
-        network = torch_generator(params, channels, 4, blocks)
+        network = generator(params, channels, 4, blocks).double()
         expected = network(torch.tensor(images.transpose(0, 3, 1, 2)).double()).numpy().transpose(0, 2, 3, 1)
     found = jax.jit(model.apply)({'params': params}, images)
     assert expected.std() > 0.05
@@ -102,7 +45,7 @@ def test_the_discriminator_equals_pytorchs(side, channels, widths):
     images = np.random.default_rng(1).uniform(-1, 1, (2, side, side, channels)).astype(np.float32)
     params = draw(model, images.shape)
     with torch.no_grad():
-        network = torch_discriminator(params, channels, widths)
+        network = discriminator(params, channels, widths).double()
         expected = network(torch.tensor(images.transpose(0, 3, 1, 2)).double()).numpy()[:, 0]
     found = jax.jit(model.apply)({'params': params}, images)
     np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -156,13 +99,13 @@ def test_images_too_small_for_patches_are_refused():
 
 def test_a_generator_that_adds_changes_nothing_before_it_is_trained_and_stays_in_range():
     images = np.random.default_rng(0).uniform(-1, 1, (2, 10, 9, 1)).astype(np.float32)
-    generator = Generator(1, blocks=0, width=2, skip=True)
-    params = jax.tree.map(jnp.asarray, draw(generator, images.shape))
+    adding = Generator(1, blocks=0, width=2, skip=True)
+    params = jax.tree.map(jnp.asarray, draw(adding, images.shape))
     untrained = params | {'Conv_3': jax.tree.map(jnp.zeros_like, params['Conv_3'])}
-    shapes = jax.eval_shape(generator.init, jax.random.key(0), jnp.asarray(images))['params']
+    shapes = jax.eval_shape(adding.init, jax.random.key(0), jnp.asarray(images))['params']
     assert jax.tree.structure(shapes) == jax.tree.structure(untrained)
-    np.testing.assert_array_equal(generator.apply({'params': untrained}, images), images)
+    np.testing.assert_array_equal(adding.apply({'params': untrained}, images), images)
     added = Generator(1, blocks=0, width=2).apply({'params': params}, images)
-    made = generator.apply({'params': params}, images)
+    made = adding.apply({'params': params}, images)
     np.testing.assert_allclose(made, np.clip(images + 2 * added, -1, 1), atol=1e-6)
     assert abs(made).max() == 1

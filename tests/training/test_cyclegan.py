@@ -1,7 +1,5 @@
 import dataclasses
 import functools
-import importlib.util
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +14,7 @@ from fer_jax.training.mesh import make_placement
 from fer_jax.training.optimizer import OptimizerOptions, ScheduleOptions, make_optimizer, make_schedule
 
 torch = pytest.importorskip('torch', reason='the reference implementation')
-_spec = importlib.util.spec_from_file_location('networks', Path(__file__).parents[1] / 'models' / 'test_cyclegan.py')
-networks = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(networks)
+from benchmarks.torch_translators import Pair, draw_state  # noqa: E402 (it imports PyTorch)
 
 SIDE, CHANNELS, WIDTH, WIDTHS = 16, 3, 3, (4, 5)
 TASK = Task(
@@ -32,84 +28,16 @@ TASK = Task(
 )
 
 
-def draw_state(task):
-    """A state whose parameters are of ordinary size, so that every gradient counts."""
-    state = jax.eval_shape(functools.partial(init_state, task), jax.random.key(0))
-    state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), state)
-    shape = (1, SIDE, SIDE, CHANNELS)
-    generators = {name: networks.draw(task.generator, shape, seed) for seed, name in enumerate(state.generators)}
-    critics = {
-        name: networks.draw(task.discriminator, shape, 5 + seed) for seed, name in enumerate(state.discriminators)
-    }
-    state = state.replace(generators=generators, discriminators=critics)
-    return state.replace(average=jax.tree.map(jnp.asarray, generators)) if task.ema else state
-
-
 def draw_batch(seed, size=2):
     random = np.random.default_rng(seed)
     shape = (size, SIDE, SIDE, CHANNELS)
     return {f'images_{domain}': random.integers(0, 256, shape).astype(np.uint8) for domain in 'ab'}
 
 
-class Reference:
-    """The authors' training in PyTorch, in double precision, with plain gradient descent for both optimisers."""
-
-    def __init__(self, state, identity, pool, rate):
-        make = networks.torch_generator
-        self.generators = {name: make(params, CHANNELS, WIDTH, 1) for name, params in state.generators.items()}
-        make = networks.torch_discriminator
-        self.critics = {name: make(params, CHANNELS, WIDTHS) for name, params in state.discriminators.items()}
-        self.identity, self.size, self.rate = identity, pool, rate
-        self.pools = {'a': [], 'b': []}
-
-    def step(self, batch, swaps, places):
-        real = {
-            domain: torch.tensor(batch[f'images_{domain}'].transpose(0, 3, 1, 2)).double() / 127.5 - 1
-            for domain in 'ab'
-        }
-        one, two = self.generators['a_to_b'], self.generators['b_to_a']
-        fake = {'b': one(real['a']), 'a': two(real['b'])}
-        l1, square = torch.nn.functional.l1_loss, lambda scores, aim: ((scores - aim) ** 2).mean()
-        parts = {
-            'adversarial_a_to_b': square(self.critics['b'](fake['b']), 1),
-            'adversarial_b_to_a': square(self.critics['a'](fake['a']), 1),
-            'cycle_a': l1(two(fake['b']), real['a']),
-            'cycle_b': l1(one(fake['a']), real['b']),
-        }
-        weights = {'adversarial_a_to_b': 1, 'adversarial_b_to_a': 1, 'cycle_a': 10, 'cycle_b': 10}
-        if self.identity:
-            parts |= {'identity_a': l1(two(real['a']), real['a']), 'identity_b': l1(one(real['b']), real['b'])}
-            weights |= {'identity_a': 10 * self.identity, 'identity_b': 10 * self.identity}
-        total = sum(weights[name] * part for name, part in parts.items())
-        self.descend(self.generators, total)
-        judged = 0
-        for domain in 'ab':
-            shown = self.query(domain, fake[domain].detach(), swaps, places)
-            of_real, of_fake = self.critics[domain](real[domain]), self.critics[domain](shown)
-            parts[f'discriminator_{domain}'] = (square(of_real, 1) + square(of_fake, 0)) / 2
-            judged += ((of_real > 0.5).double().mean() + (of_fake < 0.5).double().mean()) / 4
-        critics_total = parts['discriminator_a'] + parts['discriminator_b']
-        self.descend(self.critics, critics_total)
-        found = {'loss': total + critics_total, 'judged_rightly': judged} | parts
-        return {name: float(value.detach()) for name, value in found.items()}
-
-    def descend(self, models, loss):
-        parameters = [parameter for model in models.values() for parameter in model.parameters()]
-        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-            parameter.data -= self.rate * gradient
-
-    def query(self, domain, images, swaps, places):
-        pool, returned = self.pools[domain], []
-        for image, swap, place in zip(images, swaps, places, strict=True):
-            if len(pool) < self.size:
-                pool.append(image)
-                returned.append(image)
-            elif swap and self.size:
-                returned.append(pool[place])
-                pool[place] = image
-            else:
-                returned.append(image)
-        return torch.stack(returned)
+def doubled(batch):
+    """A batch as the reference takes it."""
+    scaled = {domain: torch.tensor(batch[f'images_{domain}']).double() / 127.5 - 1 for domain in 'ab'}
+    return {domain: images.permute(0, 3, 1, 2) for domain, images in scaled.items()}
 
 
 def compiled(task):
@@ -131,15 +59,15 @@ def test_steps_equal_pytorchs(monkeypatch):
     monkeypatch.setattr(cyclegan, 'draw_exchanges', lambda key, *_: tuple(values[key] for values in fixed))
     monkeypatch.setattr(jax.random, 'split', lambda key, *_: (key, key))
     step = compiled(TASK)
-    reference = Reference(state, TASK.identity, TASK.pool, 0.02)
+    reference = Pair(TASK, state, functools.partial(torch.optim.SGD, lr=0.02), torch.nn.Module.double)
     for index, draw in enumerate(draws):
         # From where the reference stands: else the rounding of one step would grow in the next.
         before = draw_like(reference, state)
         state, metrics = step(before, draw_batch(index), jnp.asarray(index))
-        expected = reference.step(draw_batch(index), *draw)
+        expected = reference.step(doubled(draw_batch(index)), *draw)
         assert metrics.keys() == expected.keys()
         for name, value in expected.items():
-            np.testing.assert_allclose(metrics[name], value, rtol=1e-4, err_msg=f'{name} of step {index}')
+            np.testing.assert_allclose(metrics[name], value.item(), rtol=1e-4, err_msg=f'{name} of step {index}')
         theirs = draw_like(reference, state)
         for name in ('generators', 'discriminators'):
             old, new, wanted = flatten(before, name), flatten(state, name), flatten(theirs, name)

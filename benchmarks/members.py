@@ -100,26 +100,30 @@ def _ask(worker: subprocess.Popen, what: str):
 
 def _work(way: str, network: str, members: int, steps: int) -> None:
     """Answers each line of stdin with a line: the first losses of every member, or the seconds of all its steps."""
+    import jax
+
     from fer_jax import runtime
 
     runtime.configure()
     if way == 'cores':
         runtime.one_core_each()
     from fer_jax.data.workers import usable_cores
+    from fer_jax.training.dispatch import steps_per_dispatch
     from fer_jax.training.together import advancing, steps_on_cores
 
-    dispatch = steps_on_cores(members, usable_cores()) if way == 'cores' else 1
+    on_cores = steps_on_cores(members, usable_cores())
+    dispatch = on_cores if way == 'cores' else steps_per_dispatch(0, jax.default_backend())
     step, feed, placement, start = _make(network, members, dispatch)
     how = (step, feed, placement, range(members), dispatch, usable_cores())
     groups = [[member] for member in range(members)] if way == 'alone' else [range(members)]
     with advancing('turn' if way == 'alone' else way, *how) as (advance, _):
         for line in sys.stdin:
-            count, dispatch = (_SAME_STEPS, 1) if line.strip() == 'losses' else (steps, dispatch)
+            count, at_once = (_SAME_STEPS, 1) if line.strip() == 'losses' else (steps, dispatch)
             states = start()
             began = time.perf_counter()
             losses = np.zeros((members, count))
             for group in groups:
-                losses[group] = _train_group(advance, states, group, count, dispatch)
+                losses[group] = _train_group(advance, states, group, count, at_once)
             seconds = time.perf_counter() - began
             print(json.dumps(losses.tolist() if line.strip() == 'losses' else seconds), flush=True)
 

@@ -27,6 +27,7 @@ from fer_jax import experiment
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.models import create_model
 from fer_jax.training import classify
+from fer_jax.training.dispatch import key_numbers, make_steps, steps_per_dispatch
 from fer_jax.training.optimizer import OptimizerOptions, make_optimizer
 
 # Side, channels, images of a batch.
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--seconds', type=float, default=4.0, help='of steps per turn, about')
     parser.add_argument('--batch', type=int, default=0, help='images of a step, instead of those of each network')
     parser.add_argument('--dtype', default='float32', choices=('float32', 'bfloat16'), help='of the computation')
+    parser.add_argument('--dispatch', type=int, default=0, help='our steps per program; 0: as the train command')
     parser.add_argument('--compile', action='store_true', help='torch.compile too')
     flags = parser.parse_args(argv)
     device = machine.start()
@@ -74,7 +76,7 @@ def _row(name: str, variants: Sequence[str], matrix_rate: float, device: str, fl
     labels = random.integers(0, _CLASSES, batch).astype(np.int32)
     model = create_model(name, _CLASSES, flags.dtype, dropout=0.0)
     variables = jax.tree.map(jnp.asarray, draw(create_model(name, _CLASSES, dropout=0.0), side, channels))
-    runs = {'fer_jax': _Ours(model, variables, images, labels)}
+    runs = {'fer_jax': _Ours(model, variables, images, labels, flags.dispatch)}
     for variant in variants:
         runs[variant] = _Theirs(name, variables, images, labels, variant, device, flags.dtype)
     first = {who: (run.steps(1), run.steps(_STEPS)) for who, run in runs.items()}
@@ -91,9 +93,9 @@ def _row(name: str, variants: Sequence[str], matrix_rate: float, device: str, fl
 
 
 class _Ours:
-    """Our step, as the train command makes it, one per dispatch."""
+    """Our step, as the train command makes it, as many per dispatch as there."""
 
-    def __init__(self, model, variables, images, labels):
+    def __init__(self, model, variables, images, labels, dispatch):
         side, channels = images.shape[1], images.shape[-1]
         options = OptimizerOptions('sgd', _RATE, momentum=0.9, nesterov=True)
         task = classify.Task(
@@ -101,15 +103,22 @@ class _Ours:
         )
         state = classify.init_state(task, jax.random.key(0))
         self._state = state.replace(variables=variables, optimizer=task.optimizer.init(variables['params']))
-        self._step = jax.jit(partial(classify.train_step, task), donate_argnums=0)
-        self._batch = {'images': jnp.asarray(images), 'labels': jnp.asarray(labels)}
+        self._dispatch = dispatch or steps_per_dispatch(0, jax.default_backend(), images.nbytes)
+        steps = make_steps(partial(classify.train_step, task), self._dispatch)
+        self._steps = jax.jit(steps, donate_argnums=0)
+        batch = {'images': jnp.asarray(images), 'labels': jnp.asarray(labels)}
+        # Every step of a dispatch has a batch of its own, as the feed gives them.
+        self._batches = jax.tree.map(lambda array: jnp.stack([array] * self._dispatch), batch)
 
     def steps(self, count: int) -> float:
         """The last of so many steps' losses."""
-        for _ in range(count):
-            self._state, metrics = self._step(self._state, self._batch, jax.random.key(0))
+        told, left = {}, count
+        while left:  # the last step is a dispatch of its own, since sums of losses come back
+            now = min(self._dispatch, left - 1) or 1
+            self._state, told = self._steps(self._state, self._batches, now, key_numbers(0))
+            left -= now
         jax.block_until_ready(self._state)
-        return float(metrics['loss'])
+        return float(told['loss'])
 
 
 class _Theirs:

@@ -17,13 +17,13 @@ import os
 from collections.abc import Sequence
 from functools import partial
 
+import jax
 import machine
 import numpy as np
 import pairs
 import torch
 from torch_networks import build, draw
 
-from fer_jax import experiment
 from fer_jax.data.preprocess import VIEWS, Preprocessing
 from fer_jax.evaluation.inference import make_predict, predict_split, stack_members
 from fer_jax.models import create_model
@@ -59,11 +59,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     ours = ['fer_jax', *(['one after the other'] if device == 'cuda' else []), 'member by member']
     print('| network, views | images | logits differ by |', ' | '.join([*ours, *theirs]), end=' | ')
     print('ratio to the fastest PyTorch | to member by member | of the floor |')
-    print('| --- | --- |' + ' ---: |' * (len(ours) + len(theirs) + 4), flush=True)
+    print('| --- | --- |' + ' ---: |' * (len(ours) + len(theirs) + 4))
     for name in flags.networks.split(','):
         for tta in flags.tta.split(','):
             machine.attempt(
-                f'{name}, {tta}', lambda n=name, t=tta: print(_row(n, t, ours, theirs, rate, device, flags), flush=True)
+                f'{name}, {tta}', lambda n=name, t=tta: print(_row(n, t, ours, theirs, rate, device, flags))
             )
     print(f'\nload {os.getloadavg()[0]:.1f} at the end')
 
@@ -94,11 +94,18 @@ def _row(name, tta, our_ways, their_ways, rate, device, flags) -> str:
     rates = pairs.measure({who: run.repeat for who, run in runs.items()}, count, flags.seconds, flags.pairs)
     there = [way for way in their_ways if way in runs]
     ratio = lambda others: rates.ratio('fer_jax', others) if {'fer_jax', others} <= runs.keys() else '–'
-    flops = experiment.summarize_model(model, _HOW)['flops_per_image'] * flags.members * VIEWS[tta]
+    flops = _flops(model, members[0]) * flags.members * VIEWS[tta]
     cells = [f'{rates.median(way):,.1f}' if way in runs else '–' for way in (*our_ways, *their_ways)]
     cells += [ratio(rates.fastest(there) if there else ''), ratio('member by member')]
     cells += [f'{100 * rates.median("fer_jax") * flops / rate:.0f} %' if 'fer_jax' in runs else '–']
     return f'| {label} | {count} | {apart:.0e} | {" | ".join(cells)} |'
+
+
+def _flops(model, variables) -> float:
+    """Of one image."""
+    model = model.clone(blocked=False) if hasattr(model, 'blocked') else model  # blocks multiply zeros too
+    forward = jax.jit(lambda variables, image: model.apply(variables, image)[0])
+    return forward.lower(variables, np.zeros((1, _SIDE, _SIDE, 1), np.float32)).cost_analysis()['flops']
 
 
 class _Ours:

@@ -7,6 +7,7 @@ import datetime
 import gc
 import os
 import platform
+import sys
 from collections.abc import Callable
 
 import jax
@@ -26,6 +27,7 @@ def start() -> str:
     """
     # Of a GPU's memory; else JAX takes three quarters of it, and PyTorch runs in the rest.
     os.environ.setdefault('XLA_PYTHON_CLIENT_MEM_FRACTION', '.45')
+    sys.stdout.reconfigure(line_buffering=True)  # a row is seen when it is measured
     runtime.configure()
     torch._dynamo.config.recompile_limit = 64  # else what has more shapes or members than 8 runs eagerly
     if jax.default_backend() != 'gpu':
@@ -88,7 +90,7 @@ def attempt(label: str, do: Callable[[], None]) -> None:
         do()
     except Exception as error:
         words = (str(error).splitlines() or [''])[0][:300]
-        print(f'| {label}: {type(error).__name__}: {words} |', flush=True)
+        print(f'| {label}: {type(error).__name__}: {words} |')
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -27,7 +27,6 @@ import torch
 from torch_translators import Pair, draw_state
 
 from fer_jax.models.cyclegan import Discriminator, Generator
-from fer_jax.tasks.cyclegan import summarize
 from fer_jax.training.cyclegan import Task, train_step
 from fer_jax.training.dispatch import key_numbers, make_steps, steps_per_dispatch
 from fer_jax.training.optimizer import OptimizerOptions, make_optimizer
@@ -55,11 +54,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = ['eager', 'channels last', *(['compiled'] if flags.compile else [])]
     print('| pairs of images | losses differ by | fer_jax, pairs/s |', ' | '.join(names), end=' | ')
     print('ratio to the fastest | of the floor |')
-    print('| --- | ---: | ---: |' + ' ---: |' * (len(names) + 2), flush=True)
+    print('| --- | ---: | ---: |' + ' ---: |' * (len(names) + 2))
     for side in map(int, flags.sides.split(',')):
         for batch in map(int, (flags.batch or ('2' if device == 'cpu' else '8')).split(',')):
             label = f'{batch} x {side} px'
-            machine.attempt(label, lambda s=side, b=batch: print(_row(s, b, names, rate, device, flags), flush=True))
+            machine.attempt(label, lambda s=side, b=batch: print(_row(s, b, names, rate, device, flags)))
     print(f'\nload {os.getloadavg()[0]:.1f} at the end')
 
 
@@ -76,8 +75,9 @@ def _row(side: int, batch: int, variants: Sequence[str], rate: float, device: st
     )
     state = draw_state(task)
     parameters = jax.device_get({'generators': state.generators, 'discriminators': state.discriminators})
-    shapes = jax.eval_shape(lambda: state)
     drawn = np.random.default_rng(0).integers(0, 256, (2, batch, side, side, _CHANNELS)).astype(np.uint8)
+    batch_of = {f'images_{domain}': images for domain, images in zip('ab', drawn, strict=True)}
+    flops = jax.jit(partial(train_step, task)).lower(state, batch_of, jax.random.key(0)).cost_analysis()['flops']
     runs = {'fer_jax': _Ours(task, state, drawn)}
     first = {'fer_jax': [runs['fer_jax'].steps(1) for _ in range(_SHOWN)]}
     apart = {}
@@ -95,12 +95,10 @@ def _row(side: int, batch: int, variants: Sequence[str], rate: float, device: st
     rates = pairs.measure({who: run.steps for who, run in runs.items()}, batch, flags.seconds, flags.pairs)
     theirs = [variant for variant in variants if variant in runs]
     ratio = rates.ratio('fer_jax', rates.fastest(theirs)) if theirs else '–'
-    flops = summarize(task, shapes, batch)['train_flops_per_image']
     cells = [f'{rates.median(who):,.1f}' if who in runs else '–' for who in ('fer_jax', *variants)]
     worst = f'{max(apart[variant] for variant in theirs):.0e}' if theirs else '–'
-    return (
-        f'| {label} | {worst} | {" | ".join(cells)} | {ratio} | {100 * rates.median("fer_jax") * flops / rate:.0f} % |'
-    )
+    share = f'{100 * rates.median("fer_jax") * flops / batch / rate:.0f} %'
+    return f'| {label} | {worst} | {" | ".join(cells)} | {ratio} | {share} |'
 
 
 class _Ours:

@@ -32,7 +32,9 @@ from fer_jax.training.dispatch import key_numbers, make_steps, steps_per_dispatc
 from fer_jax.training.optimizer import OptimizerOptions, make_optimizer
 
 _CHANNELS, _RATE, _SHOWN = 1, 2e-4, 3  # FER2013's grey images; steps whose losses are compared
-_APART = {'cpu': 0.01, 'cuda': 0.1, 'bfloat16': 0.1}  # what losses may differ by; float32 is TF32 on a GPU
+# What the first loss may differ by; float32 is TF32 on a GPU. Adam's first steps go by the signs of gradients alone, so
+# that later losses part for rounding: they may differ by a fifth.
+_APART, _APART_LATER = {'cpu': 1e-3, 'cuda': 0.02, 'bfloat16': 0.1}, 0.2
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -52,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     more = f'{flags.dtype}, medians of {flags.pairs} turns; matrices at {rate / 1e9:,.0f} GFLOP/s'
     print(f'{machine.headline(more)}\n')
     names = ['eager', 'channels last', *(['compiled'] if flags.compile else [])]
-    print('| pairs of images | losses differ by | fer_jax, pairs/s |', ' | '.join(names), end=' | ')
+    print('| pairs of images | first loss, third differ by | fer_jax, pairs/s |', ' | '.join(names), end=' | ')
     print('ratio to the fastest | of the floor |')
     print('| --- | ---: | ---: |' + ' ---: |' * (len(names) + 2))
     for side in map(int, flags.sides.split(',')):
@@ -86,8 +88,9 @@ def _row(side: int, batch: int, variants: Sequence[str], rate: float, device: st
         def make(variant=variant):
             run = _Theirs(task, state.replace(**parameters), drawn, variant, device, flags.dtype)
             first[variant] = [run.steps(1) for _ in range(_SHOWN)]
-            apart[variant] = max(abs(a / b - 1) for a, b in zip(first[variant], first['fer_jax'], strict=True))
-            if not apart[variant] <= _APART[device if flags.dtype == 'float32' else flags.dtype]:
+            apart[variant] = [abs(a / b - 1) for a, b in zip(first[variant], first['fer_jax'], strict=True)]
+            limits = [_APART[device if flags.dtype == 'float32' else flags.dtype], *[_APART_LATER] * (_SHOWN - 1)]
+            if not all(np.less_equal(apart[variant], limits)):
                 raise ValueError(f'losses of the first steps are {first[variant]}, of fer_jax {first["fer_jax"]}')
             runs[variant] = run
 
@@ -96,9 +99,9 @@ def _row(side: int, batch: int, variants: Sequence[str], rate: float, device: st
     theirs = [variant for variant in variants if variant in runs]
     ratio = rates.ratio('fer_jax', rates.fastest(theirs)) if theirs else '–'
     cells = [f'{rates.median(who):,.1f}' if who in runs else '–' for who in ('fer_jax', *variants)]
-    worst = f'{max(apart[variant] for variant in theirs):.0e}' if theirs else '–'
+    worst = [max(apart[variant][step] for variant in theirs) for step in (0, -1)] if theirs else []
     share = f'{100 * rates.median("fer_jax") * flops / batch / rate:.0f} %'
-    return f'| {label} | {worst} | {" | ".join(cells)} | {ratio} | {share} |'
+    return f'| {label} | {", ".join(f"{difference:.0e}" for difference in worst)} | {" | ".join(cells)} | {ratio} | {share} |'
 
 
 class _Ours:

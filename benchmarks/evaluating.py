@@ -29,7 +29,7 @@ from fer_jax.evaluation.inference import make_predict, predict_split, stack_memb
 from fer_jax.models import create_model
 from fer_jax.training.mesh import make_placement
 
-# Images of an evaluation on a CPU and on a GPU; with several views an eighth of them.
+# Images of an evaluation on a CPU and on a GPU; with several views a seventh of them.
 IMAGES = {'shallow_cnn': (2048, 7168), 'wider_cnn': (512, 7168), 'resnet18': (32, 3584)}
 _SIDE, _CLASSES = 48, 7
 _HOW = Preprocessing(_SIDE, 1, 0, 'dataset', 127.5, 64.0)
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _row(name, tta, our_ways, their_ways, rate, device, flags) -> str:
-    count = flags.images or IMAGES[name][device == 'cuda'] // (8 if VIEWS[tta] > 1 else 1)
+    count = flags.images or IMAGES[name][device == 'cuda'] // (7 if VIEWS[tta] > 1 else 1)
     label = f'{name}, {tta}'
     images = np.random.default_rng(0).integers(0, 256, (count, _SIDE, _SIDE, 1)).astype(np.uint8)
     model = create_model(name, _CLASSES, flags.dtype, dropout=0.0)

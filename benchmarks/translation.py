@@ -99,9 +99,9 @@ def _row(side: int, batch: int, variants: Sequence[str], rate: float, device: st
     theirs = [variant for variant in variants if variant in runs]
     ratio = rates.ratio('fer_jax', rates.fastest(theirs)) if theirs else '–'
     cells = [f'{rates.median(who):,.1f}' if who in runs else '–' for who in ('fer_jax', *variants)]
-    worst = [max(apart[variant][step] for variant in theirs) for step in (0, -1)] if theirs else []
+    worst = ', '.join(f'{max(apart[variant][step] for variant in theirs):.0e}' for step in (0, -1)) if theirs else '–'
     share = f'{100 * rates.median("fer_jax") * flops / batch / rate:.0f} %'
-    return f'| {label} | {", ".join(f"{difference:.0e}" for difference in worst)} | {" | ".join(cells)} | {ratio} | {share} |'
+    return f'| {label} | {worst} | {" | ".join(cells)} | {ratio} | {share} |'
 
 
 class _Ours:

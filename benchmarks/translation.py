@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--seconds', type=float, default=4.0, help='of steps per turn, about')
     parser.add_argument('--batch', default='', help='pairs of images of a step, or several: 8,32; 2 on a CPU, else 8')
     parser.add_argument('--dtype', default='float32', choices=('float32', 'bfloat16'), help='of the computation')
-    parser.add_argument('--width', type=int, default=64, help="channels of a generator's first layer")
+    parser.add_argument('--width', type=int, default=64, help="channels of the networks' first layers")
     parser.add_argument('--blocks', type=int, default=9, help='residual blocks of a generator')
     parser.add_argument('--compile', action='store_true', help='torch.compile too')
     flags = parser.parse_args(argv)
@@ -68,7 +68,7 @@ def _row(side: int, batch: int, variants: Sequence[str], rate: float, device: st
     label = f'{batch} x {side} px'
     task = Task(
         Generator(_CHANNELS, flags.blocks, flags.width, dtype=jnp.dtype(flags.dtype)),
-        Discriminator(dtype=jnp.dtype(flags.dtype)),
+        Discriminator([flags.width * 2**layer for layer in range(4)], jnp.dtype(flags.dtype)),
         make_optimizer(OptimizerOptions('adam', _RATE, b1=0.5), lambda _: _RATE),
         side,
         _CHANNELS,

@@ -8,6 +8,7 @@ import gc
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable
 
 import jax
@@ -88,12 +89,17 @@ def wait() -> None:
 
 
 def attempt(label: str, do: Callable[[], None]) -> None:
-    """Does it; an error, such as memory that is not there, is one line of the table, and what follows goes on."""
+    """Does it; an error, such as memory that is not there, is one line of the table, and what follows goes on.
+
+    How long it took goes to stderr.
+    """
+    began = time.perf_counter()
     try:
         do()
     except Exception as error:
         words = (str(error).splitlines() or [''])[0][:300]
         print(f'| {label}: {type(error).__name__}: {words} |')
+    print(f'{label}: {time.perf_counter() - began:.0f} s', file=sys.stderr, flush=True)
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

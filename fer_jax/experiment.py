@@ -41,6 +41,7 @@ from fer_jax.data.stored import StoredImages, fit_images
 from fer_jax.data.synthetic import load_synthetic
 from fer_jax.errors import UserError
 from fer_jax.models import create_model
+from fer_jax.models.operations import count_operations
 
 load_prepared = functools.partial(stored.load_prepared, lazy=True)
 
@@ -231,12 +232,11 @@ def summarize_model(model: nn.Module, preprocessing: Preprocessing) -> dict[str,
         )[0]
         return logits.sum()
 
-    forward = jax.jit(lambda variables, images: model.apply(variables, images)[0]).lower(variables, images)
-    gradient = jax.jit(jax.grad(loss)).lower(variables['params'], variables, images)
+    forward = lambda variables, images: model.apply(variables, images)[0]
     return {
         'parameters': int(parameter_overview.count_parameters(variables['params'])),
-        'flops_per_image': forward.cost_analysis()['flops'] / batch,
-        'train_flops_per_image': gradient.cost_analysis()['flops'] / batch,
+        'flops_per_image': count_operations(forward, variables, images) / batch,
+        'train_flops_per_image': count_operations(jax.grad(loss), variables['params'], variables, images) / batch,
     }
 
 

@@ -32,6 +32,7 @@ from fer_jax.evaluation.inference import map_batches
 from fer_jax.evaluation.translations import ImagesNHWC, Scorer
 from fer_jax.judges import load_judge
 from fer_jax.models.cyclegan import Discriminator, Generator
+from fer_jax.models.operations import count_operations
 from fer_jax.reports.figures import translation_sheet
 from fer_jax.tasks.job import Job, Setting
 from fer_jax.training import cyclegan
@@ -131,15 +132,15 @@ def summarize(task: cyclegan.Task, state: cyclegan.State, batch_size: int) -> di
     """
     shape = (batch_size, task.size, task.size, task.channels)
     batch = {f'images_{domain}': jax.ShapeDtypeStruct(shape, jnp.uint8) for domain in 'ab'}
-    forward = jax.jit(functools.partial(cyclegan.translate, task.generator))
-    step = jax.jit(functools.partial(cyclegan.train_step, task))
+    forward = functools.partial(cyclegan.translate, task.generator)
+    step = functools.partial(cyclegan.train_step, task)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    flops = lambda lowered: lowered.cost_analysis()['flops'] / batch_size
+    flops = lambda *work: count_operations(*work) / batch_size
     return {
         'parameters': _count(state.generators['a_to_b']),
         'discriminator_parameters': _count(state.discriminators['a']),
-        'flops_per_image': flops(forward.lower(state.generators, batch['images_a'])),
-        'train_flops_per_image': flops(step.lower(state, batch, key)),
+        'flops_per_image': flops(forward, state.generators, batch['images_a']),
+        'train_flops_per_image': flops(step, state, batch, key),
     }
 
 

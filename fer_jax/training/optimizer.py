@@ -10,6 +10,7 @@ import jax
 import optax
 
 from fer_jax.errors import UserError
+from fer_jax.training.muon import muon
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,30 +144,19 @@ def make_optimizer(options: OptimizerOptions, schedule: Callable) -> optax.Gradi
 
 
 def _muon(options: OptimizerOptions, schedule: Callable) -> optax.GradientTransformation:
-    """Muon (Jordan 2024) for kernels, as matrices from inputs to outputs; Adam at a tenth of the rate for the rest.
+    """Muon for kernels; Adam at a tenth of the rate for biases, norms and the head.
 
-    The rest is biases, norms and the head, whose few outputs are no matrix to orthogonalise; none of it decays.
-    `nesterov` holds for both parts.
+    The head's few outputs are no matrix to orthogonalise.
     """
-
-    def as_matrices(params):
-        def numbers(path, array):
-            if array.ndim < 2 or any(getattr(key, 'key', None) == 'head' for key in path):
-                return None
-            return optax.contrib.MuonDimensionNumbers(tuple(range(array.ndim - 1)), array.ndim - 1)
-
-        return jax.tree_util.tree_map_with_path(numbers, params)
-
-    return optax.contrib.muon(
+    return muon(
         schedule,
+        lambda step: 0.1 * schedule(step),
+        is_matrix=lambda path, array: array.ndim > 1 and all(getattr(key, 'key', None) != 'head' for key in path),
         beta=options.momentum,
         nesterov=options.nesterov,
         weight_decay=options.weight_decay,
-        weight_decay_mask=_kernels,
-        adam_b1=options.b1,
-        adam_b2=options.b2,
-        adam_learning_rate=lambda step: 0.1 * schedule(step),
-        muon_weight_dimension_numbers=as_matrices,
+        b1=options.b1,
+        b2=options.b2,
     )
 
 

@@ -41,7 +41,7 @@ INPUTS = {
     'affectnet_cnn': (64, 3, 64),
     'baseline_cnn': (224, 3, 32),
 }
-_CLASSES, _RATE, _SMOOTHING = 7, 0.01, 0.1
+_CLASSES, _RATE, _SMOOTHING = 7, 1e-3, 0.1
 _STEPS = 3  # before losses are compared again
 
 

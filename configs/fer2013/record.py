@@ -8,7 +8,7 @@ def get_config():
 
     config.data.name = 'data/fer2013_aligned'  # prepare --align --align-size=48 --output=data/fer2013_aligned
     config.data.normalize = 'image'
-    config.data.crop = 44
+    config.data.crop = 40
 
     config.model.name = 'resnet18'
     config.model.dropout = 0.2
@@ -22,7 +22,7 @@ def get_config():
     config.augment.erase_area = 0.2
 
     config.train.batch_size = 256
-    config.train.epochs = 60.0
+    config.train.epochs = 40.0
     config.train.label_smoothing = 0.1
     config.train.mixup = 0.4
     config.train.cutmix = 1.0
@@ -37,4 +37,5 @@ def get_config():
     config.evaluation.batch_size = 1024
     config.evaluation.tta = 'ten_crop'
     config.checkpoint.keep_last = 1
+    config.log_every_steps = 112
     return config

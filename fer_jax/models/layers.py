@@ -13,8 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fer_jax.errors import UserError
-
-_AXES = ('NHWC', 'HWIO', 'NHWC')
+from fer_jax.models.convolution import convolve, largest
 
 
 def check_side(model: nn.Module, images_BHWC: Array, least: int) -> None:
@@ -44,7 +43,8 @@ def max_pool_2x2(x_BHWC: Float[Array, 'B H W C']) -> Float[Array, 'B H//2 W//2 C
     """
     b, h, w, c = x_BHWC.shape
     x_BHWC = x_BHWC[:, : h // 2 * 2, : w // 2 * 2]
-    return jnp.max(x_BHWC.reshape(b, h // 2, 2, w // 2, 2, c), axis=(2, 4))
+    blocks = x_BHWC.reshape(b, h // 2, 2, w // 2, 2, c)
+    return largest(blocks, (2, 4)) if jax.default_backend() == 'cpu' else jnp.max(blocks, (2, 4))
 
 
 class BatchNorm(nn.BatchNorm):
@@ -119,18 +119,16 @@ class ConvMaxPool(nn.Module):
         if blocked is None:
             blocked = jax.default_backend() == 'cpu' and i <= 16
         if not blocked or h % 2 or w % 2:
-            out = jax.lax.conv_general_dilated(x_BHWI, kernel, (1, 1), 'SAME', dimension_numbers=_AXES)
+            pad = self.kernel_size // 2
+            out = convolve(x_BHWI, kernel, (1, 1), [(pad, pad)] * 2)
             return max_pool_2x2(out) + bias
         odd = self.kernel_size // 2 % 2
         pad = (self.kernel_size // 2 - odd) // 2
         # Where the kernel reaches an odd number of pixels, a border of one pixel lets its reach begin with a block:
         # else the kernel for blocks of a 3x3 one is 3x3 instead of 2x2, and the work 2.25 times as much.
         x_BHWI = jnp.pad(x_BHWI, ((0, 0), (odd, odd), (odd, odd), (0, 0)))
-        out = jax.lax.conv_general_dilated(
-            blocks_2x2(x_BHWI), block_kernel(kernel), (1, 1), [(pad, pad)] * 2, dimension_numbers=_AXES
-        )
-        first, second, third, fourth = jnp.split(out, 4, -1)
-        return jnp.maximum(jnp.maximum(first, second), jnp.maximum(third, fourth)) + bias
+        out = convolve(blocks_2x2(x_BHWI), block_kernel(kernel), (1, 1), [(pad, pad)] * 2)
+        return largest(out.reshape(*out.shape[:3], 4, self.features), (3,)) + bias
 
 
 def blocks_2x2(x_BHWC: Float[Array, 'B H W C']) -> Float[Array, 'B H//2 W//2 4*C']:

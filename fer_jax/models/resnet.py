@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fer_jax.models.convolution import convolve
 from fer_jax.models.layers import BatchNorm, blocks_2x2, last_maps
 
 _conv_init = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
@@ -25,7 +26,7 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x_BHWC: Float[Array, 'B H W C'], train: bool) -> Array:
-        conv = partial(nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=_conv_init)
+        conv = partial(nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=_conv_init, conv_general_dilated=convolve)
         norm = partial(
             BatchNorm, use_running_average=not train, momentum=0.9, dtype=self.dtype, groups=self.norm_groups
         )
@@ -67,7 +68,15 @@ class ResNet(nn.Module):
         x = images_BHWC.astype(self.dtype)
         if self.stem_blocks:
             x = blocks_2x2(jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0))))
-        x = nn.Conv(self.widths[0], (3, 3), padding=1, use_bias=False, dtype=self.dtype, kernel_init=_conv_init)(x)
+        x = nn.Conv(
+            self.widths[0],
+            (3, 3),
+            padding=1,
+            use_bias=False,
+            dtype=self.dtype,
+            kernel_init=_conv_init,
+            conv_general_dilated=convolve,
+        )(x)
         norm = BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype, groups=self.norm_groups)
         x = nn.relu(norm(x))
         for stage, (count, width) in enumerate(zip(self.blocks, self.widths, strict=False)):

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fer_jax.models.convolution import convolve
 from fer_jax.models.layers import BatchNorm, check_side, last_maps, max_pool_2x2
 
 _conv_init = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
@@ -56,7 +57,9 @@ class VGG(nn.Module):
         x = images_BHWC.astype(self.dtype)
         for number, stage in enumerate(self.stages, 1):
             for layer, channels in enumerate(stage, 1):
-                x = nn.Conv(channels, (3, 3), padding=1, dtype=self.dtype, kernel_init=_conv_init)(x)
+                x = nn.Conv(
+                    channels, (3, 3), padding=1, dtype=self.dtype, kernel_init=_conv_init, conv_general_dilated=convolve
+                )(x)
                 x = norm()(x)
                 if layer == len(stage):
                     if number == len(self.stages):

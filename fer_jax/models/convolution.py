@@ -1,0 +1,123 @@
+"""2-D convolution whose gradient by the kernel is quick on a CPU.
+
+Shape letters: B images, H and W pixels, I and O input and output channels, K side of the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+_AXES = ('NHWC', 'HWIO', 'NHWC')
+_Pads = tuple[tuple[int, int], ...]
+
+
+def convolve(
+    x_BHWI: Float[Array, 'B H W I'],
+    kernel_KKIO: Float[Array, 'K K I O'],
+    strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    **_: Any,
+) -> Float[Array, 'B H W O']:
+    """A convolution without dilation and groups; what `nn.Conv` takes as `conv_general_dilated`."""
+    if isinstance(padding, str):
+        padding = jax.lax.padtype_to_pads(x_BHWI.shape[1:3], kernel_KKIO.shape[:2], strides, padding)
+    conv = _convolve_on_cpu if jax.default_backend() == 'cpu' else _convolve
+    return conv(x_BHWI, kernel_KKIO, tuple(strides), tuple(map(tuple, padding)))
+
+
+def _convolve(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads) -> Array:
+    return jax.lax.conv_general_dilated(x_BHWI, kernel_KKIO, strides, padding, dimension_numbers=_AXES)
+
+
+_convolve_on_cpu = jax.custom_vjp(_convolve, nondiff_argnums=(2, 3))
+
+
+def _forward(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads) -> tuple[Array, Any]:
+    return _convolve(x_BHWI, kernel_KKIO, strides, padding), (x_BHWI, kernel_KKIO)
+
+
+def _backward(strides: tuple[int, ...], padding: _Pads, saved: tuple[Array, Array], change_BHWO: Array) -> Any:
+    x_BHWI, kernel_KKIO = saved
+    by_input = jax.linear_transpose(lambda x: _convolve(x, kernel_KKIO, strides, padding), x_BHWI)
+    ends = [
+        (low, kernel + (out - 1) * stride - size - low)
+        for kernel, out, stride, size, (low, _) in zip(
+            kernel_KKIO.shape, change_BHWO.shape[1:3], strides, x_BHWI.shape[1:3], padding, strict=False
+        )
+    ]
+    by_kernel_IKKO = jax.lax.conv_general_dilated(
+        _turn(x_BHWI, (3, 1, 2, 0)),
+        _turn(change_BHWO, (1, 2, 0, 3)),
+        (1, 1),
+        ends,
+        rhs_dilation=strides,
+        dimension_numbers=_AXES,
+    )
+    return (*by_input(change_BHWO), by_kernel_IKKO.transpose(1, 2, 0, 3))
+
+
+_convolve_on_cpu.defvjp(_forward, _backward)
+
+
+def _turn(array: Array, axes: tuple[int, ...]) -> Array:
+    """The array with its axes in that order. Fused with ReLU or a pool's gradient, 9 MB take 90 ms instead of 10."""
+    return apart(partial(jnp.transpose, axes=axes), array)
+
+
+def apart(function: Callable[..., Array], *arrays: Array) -> Array:
+    """`function(*arrays)` as a computation of its own, which XLA fuses with nothing before or after it.
+
+    XLA's CPU backend makes one loop of whatever is element by element, be it that the loop then reads across the grain
+    of the cache, or makes an array again for each of its readers. Nothing is fused into or out of the branch of a
+    condition; that it is always true XLA does not see.
+    """
+    like = jax.eval_shape(function, *arrays)
+    true = jax.lax.optimization_barrier(jnp.asarray(True))
+    return jax.lax.cond(true, function, lambda *_: jnp.zeros(like.shape, like.dtype), *arrays)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def largest(x: Float[Array, '*any'], axes: tuple[int, ...]) -> Float[Array, '*fewer']:
+    """The maximum over axes that together hold four numbers; the gradient goes to the first of equal ones.
+
+    (jnp.max shares it among them, at the price of a count.)
+    """
+    return reduce(jnp.maximum, _parts(x, axes))
+
+
+def _largest_forward(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    parts, most = _parts(x, axes), largest(x, axes)
+    which = len(parts) - 1
+    for index in reversed(range(which)):
+        which = jnp.where(parts[index] == most, jnp.uint8(index), jnp.uint8(which))
+    return most, which
+
+
+def _largest_backward(axes: tuple[int, ...], which: Array, change: Array) -> tuple[Array]:
+    side = [2 if len(axes) == 2 else 4] * len(axes)
+
+    def spread(which: Array, change: Array) -> Array:
+        which, change = jnp.expand_dims(which, axes), jnp.expand_dims(change, axes)
+        numbers = jnp.arange(4, dtype=jnp.uint8).reshape(side)
+        numbers = jnp.expand_dims(numbers, [axis for axis in range(which.ndim) if axis not in axes])
+        return jnp.where(which == numbers, change, 0)
+
+    return (apart(spread, which, change),)
+
+
+largest.defvjp(_largest_forward, _largest_backward)
+
+
+def _parts(x: Array, axes: tuple[int, ...]) -> list[Array]:
+    parts = [x]
+    for axis in reversed(axes):
+        parts = [
+            jax.lax.index_in_dim(part, index, axis, keepdims=False) for index in range(x.shape[axis]) for part in parts
+        ]
+    return parts

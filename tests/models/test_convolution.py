@@ -1,0 +1,60 @@
+"""Layers written out for CPUs against XLA's own: same values, same gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fer_jax.models.convolution import convolve, largest
+
+
+def _draw(*shape):
+    return jnp.asarray(np.random.default_rng(sum(shape)).normal(size=shape), jnp.float32)
+
+
+def _with_gradients(function, *arrays):
+    """The output and, for weights that differ everywhere, the gradients by all arrays."""
+    output, pull = jax.vjp(function, *arrays)
+    return output, *pull(_draw(*output.shape))
+
+
+def _agree(ours, theirs, tolerance):
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, atol=tolerance * float(jnp.abs(b).max()), rtol=0)
+
+
+@pytest.mark.parametrize(
+    ('side', 'kernel', 'stride', 'padding'),
+    [(8, 3, 1, 1), (8, 3, 2, 1), (9, 3, 2, 1), (8, 1, 2, 'SAME'), (7, 1, 2, 'SAME'), (7, 5, 1, 2), (7, 3, 1, 'VALID')],
+)
+def test_convolution_and_its_gradients_are_xlas(side, kernel, stride, padding):
+    x, weights = _draw(4, side, side + 2, 5), _draw(kernel, kernel, 5, 7)
+    pads = [(padding, padding)] * 2 if isinstance(padding, int) else padding
+    ours = jax.jit(lambda *arrays: _with_gradients(lambda x, w: convolve(x, w, (stride, stride), pads), *arrays))
+    axes = ('NHWC', 'HWIO', 'NHWC')
+    plain = lambda x, w: jax.lax.conv_general_dilated(x, w, (stride, stride), pads, dimension_numbers=axes)
+    _agree(ours(x, weights), _with_gradients(plain, x, weights), 1e-6)
+
+
+def test_convolutions_of_several_members_are_each_ones():
+    x, weights = _draw(3, 4, 8, 8, 5), _draw(3, 3, 3, 5, 7)
+    both = lambda x, w: _with_gradients(lambda x, w: convolve(x, w, (1, 1), 'SAME'), x, w)
+    together = jax.jit(jax.vmap(both))(x, weights)
+    for member in range(3):
+        _agree([part[member] for part in together], both(x[member], weights[member]), 1e-6)
+
+
+@pytest.mark.parametrize(('shape', 'axes'), [((3, 4, 2, 5, 2, 6), (2, 4)), ((3, 4, 5, 4, 6), (3,))])
+def test_largest_is_the_maximum_with_its_gradient(shape, axes):
+    x = _draw(*shape)
+    _agree(
+        jax.jit(lambda x: _with_gradients(lambda x: largest(x, axes), x))(x),
+        _with_gradients(lambda x: jnp.max(x, axes), x),
+        0,
+    )
+
+
+def test_of_equal_numbers_the_first_has_the_gradient():
+    x = jnp.array([[1.0, 3.0, 3.0, 3.0], [2.0, 2.0, 2.0, 2.0], [0.0, 0.0, 1.0, 1.0]])
+    gradient = jax.grad(lambda x: (largest(x, (1,)) * jnp.array([5.0, 6.0, 7.0])).sum())(x)
+    np.testing.assert_array_equal(gradient, [[0, 5, 0, 0], [6, 0, 0, 0], [0, 0, 7, 0]])

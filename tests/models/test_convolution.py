@@ -36,6 +36,15 @@ def test_convolution_and_its_gradients_are_xlas(side, kernel, stride, padding):
     _agree(ours(x, weights), _with_gradients(plain, x, weights), 1e-6)
 
 
+@pytest.mark.parametrize('side', [6, 7])
+def test_convolution_by_fewer_products_and_its_gradients_are_xlas(side):
+    x, weights = _draw(2, side, side + 3, 192), _draw(3, 3, 192, 200)
+    ours = jax.jit(lambda *arrays: _with_gradients(lambda x, w: convolve(x, w, (1, 1), 'SAME'), *arrays))
+    assert 'stablehlo.convolution' not in ours.lower(x, weights).as_text()
+    plain = lambda x, w: jax.lax.conv_general_dilated(x, w, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+    _agree(ours(x, weights), _with_gradients(plain, x, weights), 2e-6)
+
+
 def test_convolutions_of_several_members_are_each_ones():
     x, weights = _draw(3, 4, 8, 8, 5), _draw(3, 3, 3, 5, 7)
     both = lambda x, w: _with_gradients(lambda x, w: convolve(x, w, (1, 1), 'SAME'), x, w)

@@ -214,8 +214,6 @@ def summarize_model(model: nn.Module, preprocessing: Preprocessing) -> dict[str,
     Returns:
         `parameters`, `flops_per_image` (forward) and `train_flops_per_image` (forward and gradient).
     """
-    if hasattr(model, 'blocked'):  # its blocks compute zeros that are no work of the network
-        model = model.clone(blocked=False)
     if hasattr(model, 'norm_groups'):  # which need not divide the batch below
         model = model.clone(norm_groups=1)
     side, batch = preprocessing.input_side, 8

@@ -26,6 +26,7 @@ from fer_jax.evaluation.inference import logits_of_views
 from fer_jax.faces.align import BOX_SHARE
 from fer_jax.faces.face import POINTS, TEMPLATE
 from fer_jax.members import Member, choose_members, find_runs, group_members, load_group, usual_tta
+from fer_jax.models.convolution import as_written
 
 SCHEMA = 1  # raised whenever a field of a description changes its meaning or goes; new fields do not raise it
 VIEWS = ('none', 'flip')  # of test-time augmentation; crops that are enlarged again do not go into ONNX
@@ -103,7 +104,7 @@ def _classifier(groups: Sequence[Sequence[Member]], tta: str) -> Classifier:
 
     def read(pixels):
         # Of no device's shorter floats: the same numbers everywhere.
-        with jax.default_matmul_precision('highest'):
+        with jax.default_matmul_precision('highest'), as_written():
             logits_NMK = jnp.stack([each for of_group in logits for each in of_group(pixels)], 1)
         return jax.nn.softmax(logits_NMK).mean(1), logits_NMK
 
@@ -126,11 +127,8 @@ def _logits(group: Sequence[Member], tta: str) -> Callable[[Array], list[Array]]
 
 
 def plain(model: nn.Module) -> nn.Module:
-    """The network as files hold it: computed in float32, convolutions as they are written."""
-    changes = {'dtype': jnp.float32}
-    if hasattr(model, 'blocked'):
-        changes['blocked'] = False  # blocks are for training on a CPU
-    return model.clone(**changes)
+    """The network as files hold it: computed in float32."""
+    return model.clone(dtype=jnp.float32)
 
 
 def _describe(members: Sequence[Member], tta: str) -> dict[str, Any]:

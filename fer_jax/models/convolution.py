@@ -5,7 +5,9 @@ Shape letters: B images, H and W pixels, I and O input and output channels, K si
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial, reduce
 from typing import Any
 
@@ -20,6 +22,22 @@ _AXES = ('NHWC', 'HWIO', 'NHWC')
 # 324 at 512 channels of 6x6, 149 of 244 at 256 of 12x12; at 128 of 24x24 the kernel's gradient lost, 132 of 91.
 _WINOGRAD, _WINOGRAD_KERNEL = 128, 192
 _Pads = tuple[tuple[int, int], ...]
+_as_written = contextvars.ContextVar('as_written', default=False)
+
+
+@contextlib.contextmanager
+def as_written() -> Iterator[None]:
+    """Networks traced within are plain convolutions and maxima: for other machines, and to count their work."""
+    token = _as_written.set(True)
+    try:
+        yield
+    finally:
+        _as_written.reset(token)
+
+
+def rearranged() -> bool:
+    """Whether layers are computed in the ways that are quick on a CPU."""
+    return jax.default_backend() == 'cpu' and not _as_written.get()
 
 
 def convolve(
@@ -32,7 +50,7 @@ def convolve(
     """A convolution without dilation and groups; what `nn.Conv` takes as `conv_general_dilated`."""
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(x_BHWI.shape[1:3], kernel_KKIO.shape[:2], strides, padding)
-    conv = _convolve_on_cpu if jax.default_backend() == 'cpu' else _convolve
+    conv = _convolve_on_cpu if rearranged() else _convolve
     return conv(x_BHWI, kernel_KKIO, tuple(strides), tuple(map(tuple, padding)))
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fer_jax.errors import UserError
-from fer_jax.models.convolution import convolve, largest
+from fer_jax.models.convolution import convolve, largest, rearranged
 
 
 def check_side(model: nn.Module, images_BHWC: Array, least: int) -> None:
@@ -39,12 +39,13 @@ def last_maps(model: nn.Module, x_BHWC: Float[Array, 'B H W C']) -> Float[Array,
 def max_pool_2x2(x_BHWC: Float[Array, 'B H W C']) -> Float[Array, 'B H//2 W//2 C']:
     """2x2 max-pooling with stride 2; an odd last row or column is left out, as with padding VALID.
 
-    By reshape and max: on a CPU XLA's reduce_window and its gradient take several times as long.
+    By reshape and max: on a CPU XLA's reduce_window and its gradient take several times as long. Of equal pixels the first
+    has the gradient there; elsewhere they share it.
     """
     b, h, w, c = x_BHWC.shape
     x_BHWC = x_BHWC[:, : h // 2 * 2, : w // 2 * 2]
     blocks = x_BHWC.reshape(b, h // 2, 2, w // 2, 2, c)
-    return largest(blocks, (2, 4)) if jax.default_backend() == 'cpu' else jnp.max(blocks, (2, 4))
+    return largest(blocks, (2, 4)) if rearranged() else jnp.max(blocks, (2, 4))
 
 
 class BatchNorm(nn.BatchNorm):
@@ -117,7 +118,7 @@ class ConvMaxPool(nn.Module):
         x_BHWI = x_BHWI.astype(self.dtype)
         blocked = self.blocked
         if blocked is None:
-            blocked = jax.default_backend() == 'cpu' and i <= 16
+            blocked = rearranged() and i <= 16
         if not blocked or h % 2 or w % 2:
             pad = self.kernel_size // 2
             out = convolve(x_BHWI, kernel, (1, 1), [(pad, pad)] * 2)

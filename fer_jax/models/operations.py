@@ -7,11 +7,14 @@ from typing import Any
 
 import jax
 
+from fer_jax.models.convolution import as_written
+
 
 def count_operations(function: Callable, *arguments: Any) -> float:
     """Floating-point operations as XLA counts them in the program it is given, before it makes it faster.
 
-    By its CPU backend, whatever runs the function: that of GPUs counts nothing before it compiles (jax 0.11).
+    By its CPU backend, whatever runs the function: that of GPUs counts nothing before it compiles (jax 0.11). Layers are
+    counted as they are written, not by what a CPU does in their place.
 
     Args:
         arguments: arrays, or what has their shapes.
@@ -21,5 +24,5 @@ def count_operations(function: Callable, *arguments: Any) -> float:
         cpu = jax.local_devices(backend='cpu')[0]
     except RuntimeError:  # JAX_PLATFORMS leaves it out
         return jax.jit(function).lower(*shapes).compile().cost_analysis()['flops']
-    with jax.default_device(cpu):
+    with jax.default_device(cpu), as_written():
         return jax.jit(function).lower(*shapes).cost_analysis()['flops']

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax.models.convolution import convolve, largest
+from fer_jax.models.convolution import as_written, convolve, largest
 
 
 def _draw(*shape):
@@ -42,6 +42,10 @@ def test_convolution_by_fewer_products_and_its_gradients_are_xlas(side):
     ours = jax.jit(lambda *arrays: _with_gradients(lambda x, w: convolve(x, w, (1, 1), 'SAME'), *arrays))
     assert 'stablehlo.convolution' not in ours.lower(x, weights).as_text()
     plain = lambda x, w: jax.lax.conv_general_dilated(x, w, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+    with as_written():
+        assert (
+            'stablehlo.convolution' in jax.jit(lambda x, w: convolve(x, w, (1, 1), 'SAME')).lower(x, weights).as_text()
+        )
     _agree(ours(x, weights), _with_gradients(plain, x, weights), 2e-6)
 
 

@@ -17,7 +17,6 @@ import os
 from collections.abc import Sequence
 from functools import partial
 
-import jax
 import machine
 import numpy as np
 import pairs
@@ -27,6 +26,7 @@ from torch_networks import build, draw
 from fer_jax.data.preprocess import VIEWS, Preprocessing
 from fer_jax.evaluation.inference import make_predict, predict_split, stack_members
 from fer_jax.models import create_model
+from fer_jax.models.operations import count_operations
 from fer_jax.training.mesh import make_placement
 
 # Images of an evaluation on a CPU and on a GPU; with several views a seventh of them.
@@ -104,8 +104,8 @@ def _row(name, tta, our_ways, their_ways, rate, device, flags) -> str:
 def _flops(model, variables) -> float:
     """Of one image."""
     model = model.clone(blocked=False) if hasattr(model, 'blocked') else model  # blocks multiply zeros too
-    forward = jax.jit(lambda variables, image: model.apply(variables, image)[0])
-    return forward.lower(variables, np.zeros((1, _SIDE, _SIDE, 1), np.float32)).cost_analysis()['flops']
+    image = np.zeros((1, _SIDE, _SIDE, 1), np.float32)
+    return count_operations(lambda variables, image: model.apply(variables, image)[0], variables, image)
 
 
 class _Ours:

@@ -27,6 +27,7 @@ import torch
 from torch_translators import Pair, draw_state
 
 from fer_jax.models.cyclegan import Discriminator, Generator
+from fer_jax.models.operations import count_operations
 from fer_jax.training.cyclegan import Task, train_step
 from fer_jax.training.dispatch import key_numbers, make_steps, steps_per_dispatch
 from fer_jax.training.optimizer import OptimizerOptions, make_optimizer
@@ -79,7 +80,7 @@ def _row(side: int, batch: int, variants: Sequence[str], rate: float, device: st
     parameters = jax.device_get({'generators': state.generators, 'discriminators': state.discriminators})
     drawn = np.random.default_rng(0).integers(0, 256, (2, batch, side, side, _CHANNELS)).astype(np.uint8)
     batch_of = {f'images_{domain}': images for domain, images in zip('ab', drawn, strict=True)}
-    flops = jax.jit(partial(train_step, task)).lower(state, batch_of, jax.random.key(0)).cost_analysis()['flops']
+    flops = count_operations(partial(train_step, task), state, batch_of, jax.random.key(0))
     runs = {'fer_jax': _Ours(task, state, drawn)}
     first = {'fer_jax': [runs['fer_jax'].steps(1) for _ in range(_SHOWN)]}
     apart = {}

@@ -39,8 +39,8 @@ def last_maps(model: nn.Module, x_BHWC: Float[Array, 'B H W C']) -> Float[Array,
 def max_pool_2x2(x_BHWC: Float[Array, 'B H W C']) -> Float[Array, 'B H//2 W//2 C']:
     """2x2 max-pooling with stride 2; an odd last row or column is left out, as with padding VALID.
 
-    By reshape and max: on a CPU XLA's reduce_window and its gradient take several times as long. Of equal pixels the first
-    has the gradient there; elsewhere they share it.
+    By reshape and max: on a CPU XLA's reduce_window and its gradient take several times as long. Of equal pixels the
+    first has the gradient there; elsewhere they share it.
     """
     b, h, w, c = x_BHWC.shape
     x_BHWC = x_BHWC[:, : h // 2 * 2, : w // 2 * 2]

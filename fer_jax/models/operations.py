@@ -13,8 +13,8 @@ from fer_jax.models.convolution import as_written
 def count_operations(function: Callable, *arguments: Any) -> float:
     """Floating-point operations as XLA counts them in the program it is given, before it makes it faster.
 
-    By its CPU backend, whatever runs the function: that of GPUs counts nothing before it compiles (jax 0.11). Layers are
-    counted as they are written, not by what a CPU does in their place.
+    By its CPU backend, whatever runs the function: that of GPUs counts nothing before it compiles (jax 0.11). Layers
+    are counted as they are written, not by what a CPU does in their place.
 
     Args:
         arguments: arrays, or what has their shapes.

@@ -16,8 +16,9 @@ from fer_jax.clusters import visible_gpus
 
 # XLA's CPU backend hands single convolutions to its YNN library, whose gradients are slow. Without that, the shallow
 # network's training step ran at 765 images/s instead of 457 (best of three, 2 cores, batch 128, jax 0.10.2).
-# FER_JAX_XLA_CPU_FLAGS= (empty) switches it off.
-_CPU_FLAGS = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolution'
+# Nor its sums: with them a residual network in bfloat16 gives NaN under jax 0.11.2 (jitted, maps not returned), and
+# without them steps cost the same. FER_JAX_XLA_CPU_FLAGS= (empty) switches it off.
+_CPU_FLAGS = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolution,-reduce'
 # Starts the gradients' all-reduce while the layers below still compute theirs, where XLA else keeps the program's
 # order. It is the one XLA flag that NVIDIA sets in its own JAX images (docs.nvidia.com/jax-toolbox). With one GPU there
 # is nothing to hide. FER_JAX_XLA_GPU_FLAGS= (empty) switches it off.

@@ -91,3 +91,23 @@ train.train(conftest.make_config(train__steps=4, evaluation__every_steps=4), sys
             logits.append(saved['logits'])
     assert entries[0] and entries[0] == entries[1]
     np.testing.assert_array_equal(*logits)
+
+
+def test_a_residual_network_in_bfloat16_says_what_it_says_in_float32():
+    """In a process of its own, which starts with the flags: XLA's YNN library gave NaN for this one in jax 0.11.2."""
+    program = """
+from fer_jax import runtime
+runtime.configure()
+import jax, jax.numpy as jnp
+from fer_jax.models.resnet import ResNet
+images = jax.random.normal(jax.random.key(1), (2, 12, 12, 1))
+networks = [ResNet(7, (1,), (64,), dtype=dtype) for dtype in (jnp.float32, jnp.bfloat16)]
+variables = networks[0].init(jax.random.key(0), images)
+wide, narrow = (jax.jit(lambda v, x, n=n: n.apply(v, x)[0])(variables, images) for n in networks)
+print(float(jnp.abs(wide - narrow).max() / wide.std()))
+"""
+    environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '', 'FER_JAX_COMPILATION_CACHE': ''}
+    done = subprocess.run(
+        [sys.executable, '-c', program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert 0 < float(done.stdout) < 0.1

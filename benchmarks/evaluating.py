@@ -30,7 +30,7 @@ from fer_jax.models.operations import count_operations
 from fer_jax.training.mesh import make_placement
 
 # Images of an evaluation on a CPU and on a GPU; with several views a seventh of them.
-IMAGES = {'shallow_cnn': (2048, 7168), 'wider_cnn': (512, 7168), 'resnet18': (32, 3584)}
+IMAGES = {'shallow_cnn': (512, 7168), 'wider_cnn': (128, 7168), 'resnet18': (32, 3584)}
 _SIDE, _CLASSES = 48, 7
 _HOW = Preprocessing(_SIDE, 1, 0, 'dataset', 127.5, 64.0)
 _APART = {'cpu': 1e-3, 'cuda': 0.05, 'bfloat16': 0.1}  # of the logits' deviation; float32 is TF32 on a GPU

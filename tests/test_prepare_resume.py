@@ -51,7 +51,6 @@ def test_a_stopped_run_leaves_what_was_there_and_goes_on(how, unbroken, tmp_path
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     try:
         deadline = time.monotonic() + 120

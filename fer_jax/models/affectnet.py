@@ -8,9 +8,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fer_jax.models.initial import glorot_uniform, lecun_normal
 from fer_jax.models.layers import BatchNorm, ConvMaxPool, check_side, last_maps, max_pool_2x2
-
-_keras_init = nn.initializers.glorot_uniform()
 
 
 class AffectNetCNN(nn.Module):
@@ -56,10 +55,10 @@ class AffectNetCNN(nn.Module):
             return BatchNorm(use_running_average=not train, **options)(x)
 
         def conv(x, channels):
-            return nn.relu(nn.Conv(channels, (3, 3), padding='VALID', dtype=self.dtype, kernel_init=_keras_init)(x))
+            return nn.relu(nn.Conv(channels, (3, 3), padding='VALID', dtype=self.dtype, kernel_init=glorot_uniform)(x))
 
         def dense(x, units):
-            return norm(nn.relu(nn.Dense(units, dtype=self.dtype, kernel_init=_keras_init)(x)))
+            return norm(nn.relu(nn.Dense(units, dtype=self.dtype, kernel_init=glorot_uniform)(x)))
 
         x = images_BHWC.astype(self.dtype)
         x = norm(conv(x, 32))
@@ -72,7 +71,7 @@ class AffectNetCNN(nn.Module):
         x = drop(dense(x, 256), 0.25)
         x = drop(dense(x, 128), 0.25)
         features_BD = dense(x, 64)
-        logits_BK = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=_keras_init, name='head')(features_BD)
+        logits_BK = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=glorot_uniform, name='head')(features_BD)
         return logits_BK.astype(jnp.float32), {'features': features_BD, 'maps': maps_BHWC}
 
 
@@ -108,9 +107,9 @@ class BaselineCNN(nn.Module):
         for layer, channels in enumerate((12, 12, 24, 24)):
             x = ConvMaxPool(channels, 3, dtype=self.dtype, blocked=self.blocked, name=f'Conv_{layer}')(x)
             x = nn.relu(x)  # after the pool: the same values from a quarter of the pixels
-        x = nn.relu(nn.Conv(24, (3, 3), padding=1, dtype=self.dtype, name='Conv_4')(x))
+        x = nn.relu(nn.Conv(24, (3, 3), padding=1, dtype=self.dtype, kernel_init=lecun_normal, name='Conv_4')(x))
         maps_BHWC = last_maps(self, x)
         features_BD = maps_BHWC.reshape(x.shape[0], -1)
         x = nn.Dropout(self.dropout, deterministic=not train)(features_BD)
-        logits_BK = nn.Dense(self.num_classes, dtype=self.dtype, name='head')(x)
+        logits_BK = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=lecun_normal, name='head')(x)
         return logits_BK.astype(jnp.float32), {'features': features_BD, 'maps': maps_BHWC}

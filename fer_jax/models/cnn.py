@@ -9,9 +9,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fer_jax.models.initial import he_normal, lecun_normal
 from fer_jax.models.layers import ConvMaxPool, last_maps
-
-_he_normal = nn.initializers.he_normal()
 
 
 class PlainCNN(nn.Module):
@@ -44,9 +43,9 @@ class PlainCNN(nn.Module):
             x = nn.relu(ConvMaxPool(channels, dtype=self.dtype, blocked=self.blocked, name=f'Conv_{layer}')(x))
         maps_BHWC = last_maps(self, x)
         x = maps_BHWC.reshape(x.shape[0], -1)
-        features_BD = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, kernel_init=_he_normal)(x))
+        features_BD = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, kernel_init=he_normal)(x))
         x = nn.Dropout(self.dropout, deterministic=not train)(features_BD)
-        logits_BK = nn.Dense(self.num_classes, dtype=self.dtype, name='head')(x)
+        logits_BK = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=lecun_normal, name='head')(x)
         return logits_BK.astype(jnp.float32), {'features': features_BD, 'maps': maps_BHWC}
 
 

@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fer_jax.models.initial import normal
 from fer_jax.models.layers import check_side
 
-_init = nn.initializers.normal(0.02)
+_init = normal(0.02)
 _AXES = ('NHWC', 'HWIO', 'NHWC')
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from fer_jax.errors import UserError
 from fer_jax.models.convolution import convolve, largest, rearranged
+from fer_jax.models.initial import he_normal
 
 
 def check_side(model: nn.Module, images_BHWC: Array, least: int) -> None:
@@ -113,7 +114,7 @@ class ConvMaxPool(nn.Module):
     def __call__(self, x_BHWI: Float[Array, 'B H W I']) -> Float[Array, 'B H//2 W//2 O']:
         _, h, w, i = x_BHWI.shape
         shape = (self.kernel_size, self.kernel_size, i, self.features)
-        kernel = self.param('kernel', nn.initializers.he_normal(), shape).astype(self.dtype)
+        kernel = self.param('kernel', he_normal, shape).astype(self.dtype)
         bias = self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
         x_BHWI = x_BHWI.astype(self.dtype)
         blocked = self.blocked

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fer_jax.models.convolution import convolve
+from fer_jax.models.initial import lecun_normal, variance_scaling
 from fer_jax.models.layers import BatchNorm, check_side, last_maps, max_pool_2x2
 
-_conv_init = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+_conv_init = variance_scaling(2.0, 'fan_out', 'normal')
 
 
 class VGG(nn.Module):
@@ -69,8 +70,8 @@ class VGG(nn.Module):
         x = x.reshape(x.shape[0], -1) if self.hidden else x.mean((1, 2))
         drop = nn.Dropout(self.dropout, deterministic=not train)
         for layer, units in enumerate(self.hidden):
-            x = nn.relu(nn.Dense(units, dtype=self.dtype)(drop(x) if layer else x))
-        logits_BK = nn.Dense(self.num_classes, dtype=self.dtype, name='head')(drop(x))
+            x = nn.relu(nn.Dense(units, dtype=self.dtype, kernel_init=lecun_normal)(drop(x) if layer else x))
+        logits_BK = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=lecun_normal, name='head')(drop(x))
         return logits_BK.astype(jnp.float32), {'features': x, 'maps': maps_BHWC}
 
 

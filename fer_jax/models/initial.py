@@ -1,13 +1,16 @@
 """First values of kernels: those of jax.nn.initializers, drawn in a row.
 
 XLA's CPU backend takes 1 to 9 s to compile a draw of random numbers in the shape of a kernel, for every shape anew, and
-.4 s to compile the same numbers in a row (jax 0.10.2, one core of an AMD EPYC). A network has a dozen shapes.
+.4 s to compile the same numbers in a row (jax 0.10.2, one core of an AMD EPYC). A network has a dozen shapes. The first
+numbers of a longer row are those of the shorter one, so a few lengths serve for all.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,14 +31,14 @@ def variance_scaling(scale: float, mode: str, distribution: str) -> Initializer:
     def init(key, shape, dtype=jnp.float32, **_):
         inputs, outputs = math.prod(shape[:-1]), math.prod(shape[:-2]) * shape[-1]
         fan = {'fan_in': inputs, 'fan_out': outputs, 'fan_avg': (inputs + outputs) / 2}[mode]
-        variance, size = jnp.array(scale / fan, dtype), (math.prod(shape),)
+        variance = jnp.array(scale / fan, dtype)
         if distribution == 'uniform':
-            drawn = jax.random.uniform(key, size, dtype, -1) * jnp.sqrt(3 * variance)
+            draw, deviation = partial(jax.random.uniform, minval=-1), jnp.sqrt(3 * variance)
         elif distribution == 'normal':
-            drawn = jax.random.normal(key, size, dtype) * jnp.sqrt(variance)
+            draw, deviation = jax.random.normal, jnp.sqrt(variance)
         else:
-            drawn = jax.random.truncated_normal(key, -2, 2, size, dtype) * (jnp.sqrt(variance) / _TRUNCATED)
-        return drawn.reshape(shape)
+            draw, deviation = partial(jax.random.truncated_normal, lower=-2, upper=2), jnp.sqrt(variance) / _TRUNCATED
+        return _drawn(draw, key, shape, dtype) * deviation
 
     return init
 
@@ -44,9 +47,14 @@ def normal(deviation: float) -> Initializer:
     """As `jax.nn.initializers.normal`."""
 
     def init(key, shape, dtype=jnp.float32, **_):
-        return (jax.random.normal(key, (math.prod(shape),), dtype) * jnp.array(deviation, dtype)).reshape(shape)
+        return _drawn(jax.random.normal, key, shape, dtype) * jnp.array(deviation, dtype)
 
     return init
+
+
+def _drawn(draw: Callable[..., jax.Array], key: jax.Array, shape: Sequence[int], dtype: Any) -> jax.Array:
+    count = math.prod(shape)
+    return draw(key, shape=(1 << (count - 1).bit_length(),), dtype=dtype)[:count].reshape(shape)
 
 
 he_normal = variance_scaling(2.0, 'fan_in', 'truncated_normal')

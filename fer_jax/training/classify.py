@@ -70,7 +70,8 @@ class Task:
 def init_state(task: Task, key: Key[Array, '']) -> State:
     """Fresh parameters and optimiser state."""
     side, channels = task.preprocessing.input_side, task.preprocessing.channels
-    variables = task.model.init(key, jnp.zeros((1, side, side, channels)))
+    # Lazily: nothing but the variables is computed, where `init` compiles and runs every layer by itself.
+    variables = task.model.lazy_init(key, jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32))
     return State(
         variables=variables,
         optimizer=task.optimizer.init(variables['params']),

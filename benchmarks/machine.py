@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import datetime
 import gc
@@ -18,6 +19,22 @@ import torch
 from pairs import spent
 
 from fer_jax import runtime
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that benchmarks of steps have in common."""
+    parser.add_argument('--pairs', type=int, default=5, help='how often all run')
+    parser.add_argument('--seconds', type=float, default=4.0, help='of steps per turn, about')
+    parser.add_argument('--dtype', default='float32', choices=('float32', 'bfloat16'), help='of the computation')
+    parser.add_argument('--compile', action='store_true', help='torch.compile too')
+
+
+def begin(flags: argparse.Namespace) -> tuple[str, float, list[str]]:
+    """Starts both and prints what they run on; PyTorch's device, the matrix rate, and PyTorch's ways."""
+    device, rate = start(), matrix_rate(flags.dtype)
+    more = f'{flags.dtype}, medians of {flags.pairs} turns; matrices at {rate / 1e9:,.0f} GFLOP/s'
+    print(f'{headline(more)}\n')
+    return device, rate, ['eager', 'channels last', *(['compiled'] if flags.compile else [])]
 
 
 def start() -> str:

@@ -16,13 +16,11 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import datetime
 
 import jax
 import numpy as np
@@ -44,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--epochs', type=float, default=2, help='of a whole command')
     parser.add_argument('--work', default='', help=argparse.SUPPRESS)
     flags = parser.parse_args(argv)
+    os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # the ways share a GPU's memory
     if flags.work:
         _work(flags.work, flags.networks, flags.members, flags.steps)
         return
@@ -51,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     for network in flags.networks.split(','):
         measure = measure_runs if flags.runs else measure_steps
         rows += measure(network, flags)
-    print(f'{flags.members} members, medians of {flags.pairs} pairs; {_machine()}\n')
+    import machine  # with PyTorch, which the ways' own processes leave out
+
+    print(f'{machine.headline(f"{flags.members} members, medians of {flags.pairs} pairs")}\n')
     print('| network | together by | in turn | together | ratio (range) |')
     print('| --- | --- | ---: | ---: | ---: |')
     for network, way, alone, together, ratios in rows:
@@ -206,17 +207,6 @@ def _train(network: str, workdir: str, seed: int, members: int, epochs: float) -
     done = subprocess.run([*command, *flags], capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr[-2000:])
-
-
-def _machine() -> str:
-    import jax
-
-    cores = len(os.sched_getaffinity(0))
-    kind = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError), open('/proc/cpuinfo') as file:
-        kind = next(line.split(':')[1].strip() for line in file if line.startswith('model name'))
-    device = '' if jax.default_backend() == 'cpu' else f'{jax.devices()[0].device_kind}, '
-    return f'{device}{cores} cores of {kind}, jax {jax.__version__}, {datetime.now():%Y-%m-%d}'
 
 
 if __name__ == '__main__':

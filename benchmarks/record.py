@@ -47,10 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--tta', default='ten_crop', help='views, in choosing and in the end')
     parser.add_argument('--recipes', default=','.join(RECIPES), help='that are tried')
     flags = parser.parse_args([word for word in argv if not word.startswith('--config.')])
+    recipes = flags.recipes.split(',')
+    if unknown := [name for name in recipes if name not in RECIPES]:
+        parser.error(f'--recipes names {unknown[0]}; there are {", ".join(RECIPES)}')
+    if flags.seeds < 1 or flags.jobs < 1:
+        parser.error('--seeds and --jobs are 1 or more')
     common = [f'--config.data.name={flags.data}', f'--config.evaluation.tta={flags.tta}']
     common += [word for word in argv if word.startswith('--config.')]
     until = time.monotonic() + 60 * flags.minutes
-    recipes = flags.recipes.split(',')
     first = {flags.workdir / name / 'seed0': _command(name, 0, common) for name in recipes}
     if not _train(first, flags.jobs, until):
         return _NOT_DONE
@@ -65,7 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for split in ('validation', 'test'):
         if split not in _scores(together):
             given = [f'--runs={",".join(map(str, runs))}', f'--split={split}', f'--output={together}']
-            subprocess.run([sys.executable, '-m', 'fer_jax.evaluate', *given, f'--tta={flags.tta}'], check=True)
+            command = [sys.executable, '-m', 'fer_jax.evaluate', *given, f'--tta={flags.tta}']
+            if code := subprocess.run(command).returncode:
+                return code
     print(table(_scores(together), best, list(runs)), flush=True)
     return 0
 

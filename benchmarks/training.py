@@ -49,22 +49,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parses the flags and prints the table; see the module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--networks', default='shallow_cnn,wider_cnn,resnet18', help=', '.join(INPUTS))
-    parser.add_argument('--pairs', type=int, default=5, help='how often all run')
-    parser.add_argument('--seconds', type=float, default=4.0, help='of steps per turn, about')
     parser.add_argument('--batch', type=int, default=0, help='images of a step, instead of those of each network')
-    parser.add_argument('--dtype', default='float32', choices=('float32', 'bfloat16'), help='of the computation')
     parser.add_argument('--dispatch', type=int, default=0, help='our steps per program; 0: as the train command')
-    parser.add_argument('--compile', action='store_true', help='torch.compile too')
+    machine.add_flags(parser)
     flags = parser.parse_args(argv)
-    device = machine.start()
-    rate = machine.matrix_rate(flags.dtype)
-    more = f'{flags.dtype}, medians of {flags.pairs} turns; matrices at {rate / 1e9:,.0f} GFLOP/s'
-    print(f'{machine.headline(more)}\n')
-    names = ['eager', 'channels last', *(['compiled'] if flags.compile else [])]
+    device, rate, names = machine.begin(flags)
     print(f'| network | images | fer_jax, images/s | {" | ".join(names)} | ratio to the fastest | of the floor |')
     print('| --- | --- | ---: |' + ' ---: |' * (len(names) + 2))
     for name in flags.networks.split(','):
-        print(_row(name, names, rate, device, flags), flush=True)
+        machine.attempt(name, lambda n=name: print(_row(n, names, rate, device, flags), flush=True))
     print(f'\nload {os.getloadavg()[0]:.1f} at the end')
 
 
@@ -83,7 +76,7 @@ def _row(name: str, variants: Sequence[str], matrix_rate: float, device: str, fl
     tolerance = 1e-3 if flags.dtype == 'float32' else 5e-2
     for who, losses in first.items():
         if not np.allclose(losses, first['fer_jax'], rtol=tolerance):
-            raise SystemExit(f'{name}: losses of {who} are {losses}, of fer_jax {first["fer_jax"]}')
+            raise ValueError(f'losses of {who} are {losses}, of fer_jax {first["fer_jax"]}')
     rates = pairs.measure({who: run.steps for who, run in runs.items()}, batch, flags.seconds, flags.pairs)
     ratio = rates.ratio('fer_jax', rates.fastest(variants))
     flops = experiment.summarize_model(model, _how(side, channels))['train_flops_per_image']

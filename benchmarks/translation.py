@@ -42,19 +42,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parses the flags and prints the table; see the module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--sides', default='64,128', help='of the images in pixels')
-    parser.add_argument('--pairs', type=int, default=5, help='how often all run')
-    parser.add_argument('--seconds', type=float, default=4.0, help='of steps per turn, about')
     parser.add_argument('--batch', default='', help='pairs of images of a step, or several: 8,32; 2 on a CPU, else 8')
-    parser.add_argument('--dtype', default='float32', choices=('float32', 'bfloat16'), help='of the computation')
     parser.add_argument('--width', type=int, default=64, help="channels of the networks' first layers")
     parser.add_argument('--blocks', type=int, default=9, help='residual blocks of a generator')
-    parser.add_argument('--compile', action='store_true', help='torch.compile too')
+    machine.add_flags(parser)
     flags = parser.parse_args(argv)
-    device = machine.start()
-    rate = machine.matrix_rate(flags.dtype)
-    more = f'{flags.dtype}, medians of {flags.pairs} turns; matrices at {rate / 1e9:,.0f} GFLOP/s'
-    print(f'{machine.headline(more)}\n')
-    names = ['eager', 'channels last', *(['compiled'] if flags.compile else [])]
+    device, rate, names = machine.begin(flags)
     print('| pairs of images | first loss, third differ by | fer_jax, pairs/s |', ' | '.join(names), end=' | ')
     print('ratio to the fastest | of the floor |')
     print('| --- | ---: | ---: |' + ' ---: |' * (len(names) + 2))

@@ -18,7 +18,7 @@ def _with_gradients(function, *arrays):
     return output, *pull(_draw(*output.shape))
 
 
-def _agree(ours, theirs, tolerance):
+def assert_agree(ours, theirs, tolerance):
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, atol=tolerance * float(jnp.abs(b).max()), rtol=0)
 
@@ -33,7 +33,7 @@ def test_convolution_and_its_gradients_are_xlas(side, kernel, stride, padding):
     ours = jax.jit(lambda *arrays: _with_gradients(lambda x, w: convolve(x, w, (stride, stride), pads), *arrays))
     axes = ('NHWC', 'HWIO', 'NHWC')
     plain = lambda x, w: jax.lax.conv_general_dilated(x, w, (stride, stride), pads, dimension_numbers=axes)
-    _agree(ours(x, weights), _with_gradients(plain, x, weights), 1e-6)
+    assert_agree(ours(x, weights), _with_gradients(plain, x, weights), 1e-6)
 
 
 @pytest.mark.parametrize('side', [6, 7])
@@ -46,7 +46,7 @@ def test_convolution_by_fewer_products_and_its_gradients_are_xlas(side):
         assert (
             'stablehlo.convolution' in jax.jit(lambda x, w: convolve(x, w, (1, 1), 'SAME')).lower(x, weights).as_text()
         )
-    _agree(ours(x, weights), _with_gradients(plain, x, weights), 2e-6)
+    assert_agree(ours(x, weights), _with_gradients(plain, x, weights), 2e-6)
 
 
 def test_convolutions_of_several_members_are_each_ones():
@@ -54,13 +54,13 @@ def test_convolutions_of_several_members_are_each_ones():
     both = lambda x, w: _with_gradients(lambda x, w: convolve(x, w, (1, 1), 'SAME'), x, w)
     together = jax.jit(jax.vmap(both))(x, weights)
     for member in range(3):
-        _agree([part[member] for part in together], both(x[member], weights[member]), 1e-6)
+        assert_agree([part[member] for part in together], both(x[member], weights[member]), 1e-6)
 
 
 @pytest.mark.parametrize(('shape', 'axes'), [((3, 4, 2, 5, 2, 6), (2, 4)), ((3, 4, 5, 4, 6), (3,))])
 def test_largest_is_the_maximum_with_its_gradient(shape, axes):
     x = _draw(*shape)
-    _agree(
+    assert_agree(
         jax.jit(lambda x: _with_gradients(lambda x: largest(x, axes), x))(x),
         _with_gradients(lambda x: jnp.max(x, axes), x),
         0,

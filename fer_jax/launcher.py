@@ -29,6 +29,7 @@ _FINAL = (1, 2, 130)  # codes after which starting again changes nothing
 _GRACE = 20  # seconds that processes have to end by themselves once one has ended badly
 _SAVING = 600  # the same, once one has ended after saving: the others may still be at it
 _PR_SET_PDEATHSIG = 1
+_PARENT = 'FER_JAX_PARENT'
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -119,7 +120,6 @@ class _Processes:
                 stdout=subprocess.DEVNULL if apart else None,
                 stderr=subprocess.PIPE if apart else None,
                 start_new_session=True,  # so that Ctrl-C in a terminal comes once, from here
-                preexec_fn=die_with_parent,
             )
             self.all.append(process)
             if apart:
@@ -165,7 +165,7 @@ def _verdict(codes: list[int]) -> tuple[int, str]:
 
 def _environments(num: int, attempt: int) -> Iterator[dict[str, str]]:
     """What each process finds in its environment: where the others are, and its share of the GPUs."""
-    common = os.environ | {'FER_JAX_RESTART': str(attempt)}
+    common = os.environ | {'FER_JAX_RESTART': str(attempt)} | as_parent()
     common.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # else jax's C++ tells a lost peer in 30 lines
     if num == 1:
         yield common
@@ -208,10 +208,22 @@ def _pass_on(stream, index: int) -> None:
             print(f'[{index}] {text}', file=sys.stderr, flush=True)
 
 
-def die_with_parent() -> None:
-    """Has the kernel send this process SIGTERM, so that it saves, when the launcher is killed."""
-    if sys.platform == 'linux':
+def as_parent() -> dict[str, str]:
+    """What a process finds in its environment so that `end_with_parent` ends it with this one."""
+    return {_PARENT: str(os.getpid())}
+
+
+def end_with_parent() -> None:
+    """Has the kernel send this process SIGTERM, so that it saves, when the process that started it is killed.
+
+    Asked for by the started process itself: between fork and exec, where it is commonly done, no Python may run once
+    the parent has threads.
+    """
+    parent = os.environ.pop(_PARENT, '')
+    if parent and sys.platform == 'linux':
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != int(parent):  # killed before that
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _say(line: str) -> None:

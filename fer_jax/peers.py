@@ -124,8 +124,9 @@ class Peers:
 
     def _tell_end(self, code: int, line: str) -> None:
         """Ends this process, and with it the others, which hear why."""
-        with contextlib.suppress(Exception):  # the service may be gone, or another process was first
+        with contextlib.suppress(Exception):  # another process was first
             self.client.key_value_set('fer_jax/end', json.dumps([self.member.index, code, line]))
+        with contextlib.suppress(Exception):  # the service may be gone
             self.wait('fer_jax/ended', _LAST_WORDS)
         leave(code)
 

@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from fer_jax.clusters import visible_gpus
 from fer_jax.config import set_field
 from fer_jax.errors import UserError
-from fer_jax.launcher import die_with_parent
+from fer_jax.launcher import as_parent
 
 DEVICES = ('all', 'one')
 _STOPPED = 128 + signal.SIGTERM
@@ -128,11 +128,10 @@ def _start(words: Sequence[str], pair: tuple[str, str], directory: str, device: 
     with open(os.path.join(directory, 'log.txt'), 'a') as log:
         return subprocess.Popen(
             command,
-            env=os.environ | device,
+            env=os.environ | device | as_parent(),
             stdout=log,
             stderr=log,
             start_new_session=True,  # so that Ctrl-C in a terminal comes once, from here
-            preexec_fn=die_with_parent,
         )
 
 

@@ -142,12 +142,15 @@ def test_what_makes_no_sense_is_refused(words, says):
         launcher.main(words)
 
 
-def test_the_training_saves_when_its_launcher_is_killed(launch):
+@pytest.mark.parametrize('when', ['while it trains', 'before it begins'])
+def test_the_training_saves_when_its_launcher_is_killed(launch, when):
     start, started = launch
-    source = 'time.sleep(60)\n'
+    orphaned = 'while os.getppid() == int(os.environ["FER_JAX_PARENT"]):\n    time.sleep(0.05)\n'
+    first, second = ('end_with_parent()\n', '') if when == 'while it trains' else ('', f'{orphaned}end_with_parent()\n')
     process = start(
-        f"def stop(*_):\n    print('saved', flush=True)\n    sys.exit(0)\n"
-        f"signal.signal(signal.SIGTERM, stop)\nprint('ready', flush=True)\n{source}"
+        'from fer_jax.launcher import end_with_parent\n'
+        "def stop(*_):\n    print('saved', flush=True)\n    sys.exit(0)\n"
+        f"signal.signal(signal.SIGTERM, stop)\n{first}print('ready', flush=True)\n{second}time.sleep(60)\n"
     )
     assert process.stdout.readline() == 'ready\n'
     process.kill()

@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -31,7 +32,8 @@ from fer_jax.errors import UserError
 _CHECKSUMS = 'checksums.json'
 _FULL_OR_CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # of a disk
 _SUM_SECONDS = 3600  # that the others wait for process 0 to sum and rename what all have written
-_FAIL_SECONDS = 5  # that a process that could not write waits for others that could not
+_FAIL_SECONDS = 5  # that a process that could not write waits for others that could not, and for what they had begun
+_QUIET_SECONDS = 0.5
 
 _saves = itertools.count()  # names the barriers of a save: all processes save equally often
 
@@ -129,7 +131,7 @@ class Checkpoints:
             # A full disk strikes all: what they wrote goes when none of them writes any more.
             with contextlib.suppress(Exception):
                 ocp.multihost.sync_global_processes(f'{name}_failed', timeout=_FAIL_SECONDS, processes=everyone)
-            self.tidy()
+            self._tidy_after_failure()
             _raise_os_error(error, self.directory)
             raise
 
@@ -146,11 +148,22 @@ class Checkpoints:
         os.rename(os.path.join(self.directory, str(step)), doomed)
         shutil.rmtree(doomed)
 
-    def tidy(self) -> None:
-        """Removes what a killed run left half written."""
-        for name in os.listdir(self.directory) if os.path.isdir(self.directory) else []:
-            if re.match(r'\.(writing|doomed)-', name):
-                shutil.rmtree(os.path.join(self.directory, name), ignore_errors=True)
+    def tidy(self) -> bool:
+        """Removes what a killed run left half written; returns whether there was anything."""
+        names = os.listdir(self.directory) if os.path.isdir(self.directory) else []
+        doomed = [name for name in names if re.match(r'\.(writing|doomed)-', name)]
+        for name in doomed:
+            shutil.rmtree(os.path.join(self.directory, name), ignore_errors=True)
+        return bool(doomed)
+
+    def _tidy_after_failure(self) -> None:
+        """Tidies until nothing comes back: what orbax had begun to write goes on being written when it has failed."""
+        last = time.monotonic()
+        end = last + _FAIL_SECONDS
+        while time.monotonic() < min(last + _QUIET_SECONDS, end):
+            if self.tidy():
+                last = time.monotonic()
+            time.sleep(0.02)
 
     def restore_latest(self, model: Any, optimizer: Any) -> tuple[Any, Any, dict[str, Any]] | None:
         """The newest checkpoint that is whole: (model, optimizer, position), or None; the same in all processes.

@@ -7,7 +7,6 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -187,6 +186,8 @@ class _Page:
 
 @functools.cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
+    import matplotlib  # here, since it takes long, and only for its font
+
     path = Path(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf')
     return ImageFont.truetype(path, size)
 

@@ -12,8 +12,8 @@ import dataclasses
 import math
 
 import numpy as np
+import scipy  # whose parts are imported when they are used
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
 
 
 @dataclasses.dataclass
@@ -81,7 +81,7 @@ def match(
     """Pairs of indices with the largest sum of overlaps; each box in at most one, none that overlap by less."""
     overlaps_NP = overlap(boxes_N4, others_P4)
     overlaps_NP = np.where(overlaps_NP >= least, overlaps_NP, 0)
-    pairs = zip(*linear_sum_assignment(overlaps_NP, maximize=True), strict=True)
+    pairs = zip(*scipy.optimize.linear_sum_assignment(overlaps_NP, maximize=True), strict=True)
     return [(int(row), int(column)) for row, column in pairs if overlaps_NP[row, column] > 0]
 
 

@@ -143,7 +143,7 @@ def store(
         settings: for the manifest: what the output depends on, `dataset` and `source` among it.
         progress: wraps a loop; takes also words for it and its length.
     """
-    from fer_jax.data import overview, prepared  # tfds and matplotlib take seconds to import
+    from fer_jax.data import overview, prepared  # matplotlib takes a second to import
 
     identical = find_duplicates(assembly.splits)
     near = find_near_duplicates(assembly.splits, assembly.hashes)

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt8
 
+from fer_jax.draws import in_a_row
+
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
@@ -90,7 +92,7 @@ def random_affine(
 
     The order is the one of a single product: window and crop, then zoom, shear, rotation, flip and shift.
     """
-    u = jax.random.uniform(key, (11, n), minval=-1.0, maxval=1.0)
+    u = in_a_row(jax.random.uniform, key, (11, n), minval=-1.0, maxval=1.0)
     height, width = source
     angle = jnp.deg2rad(how.rotate) * u[0]
     shear = jnp.tan(jnp.deg2rad(how.shear) * u[1])
@@ -141,7 +143,7 @@ def affine_warp(
 
 
 def _light(key, images_NHWC, how: Augmentation):
-    u = jax.random.uniform(key, (2, len(images_NHWC), 1, 1, 1), minval=-1.0, maxval=1.0)
+    u = in_a_row(jax.random.uniform, key, (2, len(images_NHWC), 1, 1, 1), minval=-1.0, maxval=1.0)
     mean = images_NHWC.mean((1, 2, 3), keepdims=True)
     lit = (images_NHWC - mean) * (1.0 + how.contrast * u[0]) + mean + 255.0 * how.brightness * u[1]
     return jnp.clip(lit, 0.0, 255.0)
@@ -149,7 +151,7 @@ def _light(key, images_NHWC, how: Augmentation):
 
 def _erase(key, images_NHWC, how: Augmentation):
     n, height, width, _ = images_NHWC.shape
-    u = jax.random.uniform(key, (5, n, 1, 1, 1))
+    u = in_a_row(jax.random.uniform, key, (5, n, 1, 1, 1))
     smallest = min(0.02, how.erase_area)
     area = smallest + (how.erase_area - smallest) * u[0]
     aspect = jnp.exp(jnp.log(3.0) * (2 * u[1] - 1))

@@ -135,12 +135,14 @@ def draw_faces(
     """Faces whose identity depends on (seed, subject), and all else on (seed, index)."""
     image_key = stream_key(seed, _IMAGE_STREAM)
     keys = [jax.random.fold_in(image_key, part) for part in range(5)]
-    tables = (POSE, LIGHT, BACKGROUND, CAMERA)
-    pose, light, background, camera = (
-        _draw_table(table, draw_uniform(key, indices_N, len(table))) for table, key in zip(tables, keys, strict=False)
+    tables = (POSE, LIGHT, BACKGROUND, CAMERA, IDENTITY)
+    # In one program, for which XLA needs a fraction of the time: the first numbers of a longer row are those of a
+    # shorter one.
+    uniform_TNV = jax.vmap(draw_uniform, (0, 0, None))(
+        jnp.stack([*keys[:4], stream_key(seed, _IDENTITY_STREAM)]),
+        jnp.stack([*[indices_N] * 4, subjects_N]),
+        max(map(len, tables)),
     )
-    identity = draw_uniform(stream_key(seed, _IDENTITY_STREAM), subjects_N, len(IDENTITY))
+    pose, light, background, camera, identity = map(_draw_table, tables, uniform_TNV)
     noise_seed = jax.vmap(lambda index: jax.random.bits(jax.random.fold_in(keys[4], index), (), jnp.uint32))(indices_N)
-    return FaceParameters(
-        _draw_table(IDENTITY, identity), pose, light, background, camera['blur'], camera['noise'], noise_seed, units_NU
-    )
+    return FaceParameters(identity, pose, light, background, camera['blur'], camera['noise'], noise_seed, units_NU)

@@ -13,6 +13,7 @@ from fer_jax.data import face_features, face_head
 from fer_jax.data.face_geometry import express, look
 from fer_jax.data.face_palette import mix_palette
 from fer_jax.data.face_parameters import FaceParameters
+from fer_jax.draws import in_a_row
 
 # The faces that one program draws: 256 at 48 pixels, fewer of larger ones, so that memory stays bounded.
 _CHUNK_PIXELS = 256 * 48 * 48
@@ -50,8 +51,8 @@ def _photograph(image: jax.Array, faces: FaceParameters, size: int, channels: in
     kernel = kernel / kernel.sum(-1, keepdims=True)
     image = jnp.einsum('nrs,ncst,nut->ncru', kernel, image, kernel, precision='highest')
     # Four bytes of one random word add up to nearly a normal variable, far cheaper than erfinv.
-    shape = (channels, size, size)
-    words = jax.vmap(lambda seed: jax.random.bits(jax.random.key(seed), shape, jnp.uint32))(faces.noise_seed)
+    bits = functools.partial(in_a_row, jax.random.bits, shape=(channels, size, size), dtype=jnp.uint32)
+    words = jax.vmap(lambda seed: bits(jax.random.key(seed)))(faces.noise_seed)
     total = (words & 255) + (words >> 8 & 255) + (words >> 16 & 255) + (words >> 24)
     image = image + faces.noise[:, None, None, None] * (total.astype(jnp.float32) - 510) / 147.8
     return jnp.moveaxis(jnp.round(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8), 1, -1)

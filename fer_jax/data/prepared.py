@@ -11,17 +11,17 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow_datasets as tfds
-from array_record.python import array_record_module
-from tensorflow_datasets.proto import tf_example_pb2
 
 from fer_jax.data.dataset import Dataset, Split, class_counts, examples_checksum
 from fer_jax.data.files import printable
 from fer_jax.data.pixels import encode_png
 from fer_jax.errors import UserError
+
+if TYPE_CHECKING:  # half a second to import, for those who only read
+    import tensorflow_datasets as tfds
 
 FORMAT = 2  # of what lies in a prepared directory
 MANIFEST = 'manifest.json'
@@ -94,6 +94,9 @@ def _write_split(directory: Path, name: str, split: Split, files: Iterable[bytes
 
     tfds's builders hold a whole split in memory, and what tfds serializes has its fields in another order every time.
     """
+    import tensorflow_datasets as tfds
+    from array_record.python import array_record_module
+
     template = tfds.core.ShardedFileTemplate(
         dataset_name=_NAME, data_dir=os.fspath(directory), split=name, filetype_suffix='array_record'
     )
@@ -110,6 +113,8 @@ def _write_split(directory: Path, name: str, split: Split, files: Iterable[bytes
 
 
 def _records(split: Split, files: Iterable[bytes]) -> Iterator[bytes]:
+    from tensorflow_datasets.proto import tf_example_pb2
+
     columns = _columns(split)
     texts = [columns[name].tolist() for name in _TEXTS]
     for data, label, *values in zip(files, split.labels.tolist(), *texts, strict=True):
@@ -124,6 +129,8 @@ def _records(split: Split, files: Iterable[bytes]) -> Iterator[bytes]:
 
 def _write_info(dataset: Dataset, directory: Path, splits: Sequence[tfds.core.SplitInfo]) -> None:
     """What makes tfds take the directory for one of its own."""
+    import tensorflow_datasets as tfds
+
     shape = dataset.manifest['image_shape'] or (None, None, dataset.manifest['channels'])
     features = {
         'image': tfds.features.Image(shape=tuple(shape)),  # PNG or JPEG: told by content

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
 from fer_jax.data.dataset import SPLITS, Dataset, Split, class_counts, examples_checksum, pixel_hash
@@ -187,6 +186,8 @@ class StoredImages:
         return images
 
     def _decode(self, record: bytes, expected: str, check: bool) -> np.ndarray:
+        from tensorflow_datasets.proto import tf_example_pb2  # here, since it takes half a second
+
         feature = tf_example_pb2.Example.FromString(record).features.feature
         if feature['pixel_hash'].bytes_list.value[0].decode() != expected:
             raise ValueError('its records are not those of the index')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -69,21 +68,27 @@ def _activate(truth: Truth) -> Float[Array, 'n u']:
     return truth.unit_gain * truth.intensity[:, None] * mixed
 
 
-@functools.partial(jax.jit, static_argnames='classes')
+@jax.jit
 def _sample_chunk(
-    seed: jax.Array, indices_N: jax.Array, classes: tuple[str, ...], low: float, high: float, blend_rate: float
+    seed: jax.Array,
+    indices_N: jax.Array,
+    order_8: jax.Array,
+    num_classes: jax.Array,
+    low: float,
+    high: float,
+    blend_rate: float,
 ) -> tuple[FaceParameters, Truth]:
-    order = jnp.array([EMOTIONS.index(name) for name in classes], jnp.int32)
+    """One program for all classes: the first `num_classes` of `order_8` are their places in EMOTIONS."""
     uniform = draw_uniform(stream_key(seed, _LABEL_STREAM), indices_N, 4 + len(ACTION_UNITS))
-    which = (indices_N % len(classes)).astype(jnp.int32)
+    which = (indices_N % num_classes.astype(jnp.uint32)).astype(jnp.int32)
     blended = uniform[:, 1] < blend_rate
-    step = 1 + jnp.floor(uniform[:, 2] * (len(classes) - 1)).astype(jnp.int32)
+    step = 1 + jnp.floor(uniform[:, 2] * (num_classes - 1)).astype(jnp.int32)
     subject = indices_N // IMAGES_PER_SUBJECT
     truth = Truth(
         subject=subject.astype(jnp.int32),
-        emotion=order[which],
+        emotion=order_8[which],
         intensity=low + (high - low) * uniform[:, 0],
-        blend_emotion=jnp.where(blended, order[(which + step) % len(classes)], -1),
+        blend_emotion=jnp.where(blended, order_8[(which + step) % num_classes], -1),
         blend_weight=jnp.where(blended, 0.2 + 0.3 * uniform[:, 3], 0.0),
         unit_gain=_WEAKEST_UNIT + (1 - _WEAKEST_UNIT) * uniform[:, 4:],
         units=jnp.zeros((len(indices_N), len(ACTION_UNITS))),
@@ -107,10 +112,12 @@ def sample_parameters(
     share a subject. Intensity is uniform in its range. Seed and indices are 0 to 2**32 - 1.
     """
     indices = np.asarray(indices_N, np.uint32)
+    order_8 = np.resize([EMOTIONS.index(name) for name in classes], len(EMOTIONS)).astype(np.int32)
     parts = []
     for start in range(0, max(len(indices), 1), _CHUNK):
         chunk = np.resize(indices[start : start + _CHUNK], _CHUNK)
-        parts.append(_sample_chunk(np.uint32(seed), chunk, tuple(classes), min_intensity, max_intensity, blend_rate))
+        sampling = (order_8, np.int32(len(classes)), min_intensity, max_intensity, blend_rate)
+        parts.append(_sample_chunk(np.uint32(seed), chunk, *sampling))
     return jax.tree.map(lambda *values: np.concatenate(values)[: len(indices)], *parts)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import scipy.stats
+import scipy  # whose parts are imported when they are used, which takes a second for stats
 from jaxtyping import Bool, Float, Int
 
 from fer_jax.errors import UserError

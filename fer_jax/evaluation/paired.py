@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import scipy  # whose parts are imported when they are used, which takes a second for stats
 from jaxtyping import Shaped
-from scipy.stats import binomtest
 
 from fer_jax.evaluation.predictions import LabelsN
 from fer_jax.evaluation.scores import CorrectN, ProbabilitiesNK
@@ -104,7 +104,7 @@ def mcnemar(fixed: int, broken: int) -> float:
     Source: McNemar 1947, Note on the sampling error of the difference between correlated proportions; exact as in
     Agresti 2013, Categorical data analysis, section 11.1.
     """
-    return float(binomtest(fixed, fixed + broken, 0.5).pvalue) if fixed + broken else 1.0
+    return float(scipy.stats.binomtest(fixed, fixed + broken, 0.5).pvalue) if fixed + broken else 1.0
 
 
 def difference_interval(fixed: int, broken: int, total: int, resamples: int = 2000) -> tuple[float, float]:

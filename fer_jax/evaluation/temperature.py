@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scipy.optimize import minimize_scalar
+import scipy  # whose parts are imported when they are used
 
 from fer_jax.evaluation.predictions import LabelsN, LogitsMNK
 from fer_jax.evaluation.scores import ensemble_probabilities, negative_log_likelihood
@@ -20,5 +20,7 @@ def fit_temperature(logits_MNK: LogitsMNK, labels_N: LabelsN) -> float:
         labels_N: class indices.
     """
     nll = lambda log: negative_log_likelihood(ensemble_probabilities(logits_MNK / math.exp(log)), labels_N)
-    found = minimize_scalar(nll, bounds=tuple(map(math.log, _RANGE)), method='bounded', options={'xatol': 1e-5})
+    found = scipy.optimize.minimize_scalar(
+        nll, bounds=tuple(map(math.log, _RANGE)), method='bounded', options={'xatol': 1e-5}
+    )
     return math.exp(found.x)

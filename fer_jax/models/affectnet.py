@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fer_jax.models.initial import glorot_uniform, lecun_normal
-from fer_jax.models.layers import BatchNorm, ConvMaxPool, check_side, last_maps, max_pool_2x2
+from fer_jax.models.layers import BatchNorm, ConvMaxPool, Dropout, check_side, last_maps, max_pool_2x2
 
 
 class AffectNetCNN(nn.Module):
@@ -48,7 +48,7 @@ class AffectNetCNN(nn.Module):
         check_side(self, images_BHWC, 48)
 
         def drop(x, rate):
-            return nn.Dropout(rate if self.dropout is None else self.dropout, deterministic=not train)(x)
+            return Dropout(rate if self.dropout is None else self.dropout, deterministic=not train)(x)
 
         def norm(x):
             options = {'momentum': 0.99, 'epsilon': 1e-3, 'dtype': self.dtype, 'groups': self.norm_groups}
@@ -110,6 +110,6 @@ class BaselineCNN(nn.Module):
         x = nn.relu(nn.Conv(24, (3, 3), padding=1, dtype=self.dtype, kernel_init=lecun_normal, name='Conv_4')(x))
         maps_BHWC = last_maps(self, x)
         features_BD = maps_BHWC.reshape(x.shape[0], -1)
-        x = nn.Dropout(self.dropout, deterministic=not train)(features_BD)
+        x = Dropout(self.dropout, deterministic=not train)(features_BD)
         logits_BK = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=lecun_normal, name='head')(x)
         return logits_BK.astype(jnp.float32), {'features': features_BD, 'maps': maps_BHWC}

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fer_jax.models.initial import he_normal, lecun_normal
-from fer_jax.models.layers import ConvMaxPool, last_maps
+from fer_jax.models.layers import ConvMaxPool, Dropout, last_maps
 
 
 class PlainCNN(nn.Module):
@@ -44,7 +44,7 @@ class PlainCNN(nn.Module):
         maps_BHWC = last_maps(self, x)
         x = maps_BHWC.reshape(x.shape[0], -1)
         features_BD = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, kernel_init=he_normal)(x))
-        x = nn.Dropout(self.dropout, deterministic=not train)(features_BD)
+        x = Dropout(self.dropout, deterministic=not train)(features_BD)
         logits_BK = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=lecun_normal, name='head')(x)
         return logits_BK.astype(jnp.float32), {'features': features_BD, 'maps': maps_BHWC}
 

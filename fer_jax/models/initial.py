@@ -1,8 +1,6 @@
 """First values of kernels: those of jax.nn.initializers, drawn in a row.
 
-XLA's CPU backend takes 1 to 9 s to compile a draw of random numbers in the shape of a kernel, for every shape anew, and
-.4 s to compile the same numbers in a row (jax 0.10.2, one core of an AMD EPYC). A network has a dozen shapes. The first
-numbers of a longer row are those of the shorter one, so a few lengths serve for all.
+See `fer_jax.draws`. A network has kernels of a dozen shapes; rows of a few lengths serve for all of them.
 """
 
 from __future__ import annotations

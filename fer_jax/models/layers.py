@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fer_jax.draws import in_a_row
 from fer_jax.errors import UserError
 from fer_jax.models.convolution import convolve, largest, rearranged
 from fer_jax.models.initial import he_normal
@@ -87,6 +88,28 @@ class BatchNorm(nn.BatchNorm):
             running[name].value = self.momentum * running[name].value + (1 - self.momentum) * found
         out = (parts - mean) * (jax.lax.rsqrt(var + self.epsilon) * scale) + bias
         return out.astype(self.dtype or x.dtype).reshape(x.shape)
+
+
+class Dropout(nn.Module):
+    """As flax's, with the same numbers.
+
+    Attributes:
+        rate: share of the values that are set to zero; the others are divided by 1 - rate.
+        deterministic: whether nothing is done.
+    """
+
+    rate: float
+    deterministic: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if self.rate == 0 or self.deterministic:
+            return x
+        if self.rate == 1:
+            return jnp.zeros_like(x)
+        kept = 1.0 - self.rate
+        mask = in_a_row(jax.random.bernoulli, self.make_rng('dropout'), x.shape, p=kept)
+        return jnp.where(mask, x / kept, jnp.zeros_like(x))
 
 
 class ConvMaxPool(nn.Module):

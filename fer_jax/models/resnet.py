@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from fer_jax.models.convolution import convolve
 from fer_jax.models.initial import lecun_normal, variance_scaling
-from fer_jax.models.layers import BatchNorm, blocks_2x2, last_maps
+from fer_jax.models.layers import BatchNorm, Dropout, blocks_2x2, last_maps
 
 _conv_init = variance_scaling(2.0, 'fan_out', 'normal')
 
@@ -86,7 +86,7 @@ class ResNet(nn.Module):
                 x = BasicBlock(width, stride, self.dtype, self.norm_groups)(x, train)
         maps_BHWC = last_maps(self, x)
         features_BD = maps_BHWC.mean((1, 2))
-        x = nn.Dropout(self.dropout, deterministic=not train)(features_BD)
+        x = Dropout(self.dropout, deterministic=not train)(features_BD)
         logits_BK = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=lecun_normal, name='head')(x)
         return logits_BK.astype(jnp.float32), {'features': features_BD, 'maps': maps_BHWC}
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from fer_jax.models.convolution import convolve
 from fer_jax.models.initial import lecun_normal, variance_scaling
-from fer_jax.models.layers import BatchNorm, check_side, last_maps, max_pool_2x2
+from fer_jax.models.layers import BatchNorm, Dropout, check_side, last_maps, max_pool_2x2
 
 _conv_init = variance_scaling(2.0, 'fan_out', 'normal')
 
@@ -68,7 +68,7 @@ class VGG(nn.Module):
                     x = max_pool_2x2(x)
                 x = nn.relu(x)  # after the pool: the same values from a quarter of the pixels
         x = x.reshape(x.shape[0], -1) if self.hidden else x.mean((1, 2))
-        drop = nn.Dropout(self.dropout, deterministic=not train)
+        drop = Dropout(self.dropout, deterministic=not train)
         for layer, units in enumerate(self.hidden):
             x = nn.relu(nn.Dense(units, dtype=self.dtype, kernel_init=lecun_normal)(drop(x) if layer else x))
         logits_BK = nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=lecun_normal, name='head')(drop(x))

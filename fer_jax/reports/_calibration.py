@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from fer_jax.evaluation.scores import Calibration, CountsB, ValuesB
 from fer_jax.reports import _style
+
+if TYPE_CHECKING:  # it takes a second to import
+    from matplotlib.axes import Axes
 
 _FEW = 10
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from fer_jax.evaluation.predictions import LabelsN
 from fer_jax.evaluation.scores import ConfusionKK, ProbabilitiesNK
 from fer_jax.reports import _style
+
+if TYPE_CHECKING:  # it takes a second to import
+    from matplotlib.axes import Axes
 
 PerClass = Mapping[str, Mapping[str, float]]
 _FEWEST_FOR_A_VIOLIN = 10
@@ -88,6 +89,8 @@ def confusion(
     axes.spines[:].set_visible(False)
     axes.set_xlabel('predicted', color=_style.INK)
     axes.set_ylabel('true', color=_style.INK, labelpad=8)
+    from matplotlib.ticker import MaxNLocator
+
     bar = figure.colorbar(image, ax=axes, shrink=0.7, pad=0.03)
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=_style.MUTED, labelsize=8.5, length=0)
@@ -98,6 +101,8 @@ def confusion(
 
 
 def _readable_on(value: float) -> str:
+    from matplotlib import colormaps
+
     red, green, blue, _ = colormaps['Blues'](float(value))
     return _style.INK if 0.299 * red + 0.587 * green + 0.114 * blue > 0.55 else 'white'
 
@@ -124,7 +129,7 @@ def f1_per_class(by_classifier: Mapping[str, PerClass], path: str | os.PathLike[
     _style.tidy(axes, grid='y')
     _style.class_ticks(axes, class_names, [f'n = {count:,}' for count in support])
     axes.set_ylim(0, 1.04)
-    axes.yaxis.set_major_locator(MultipleLocator(0.2))
+    axes.set_yticks(np.arange(6) / 5)
     axes.set_ylabel('F1')
     axes.legend(frameon=False, fontsize=9, loc='lower left', bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
     return _style.save(figure, path)

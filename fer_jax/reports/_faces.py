@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int, UInt8
-from matplotlib.figure import Figure
 
 from fer_jax.evaluation.predictions import LabelsN
 from fer_jax.evaluation.scores import ProbabilitiesNK
 from fer_jax.reports import _style
+
+if TYPE_CHECKING:  # it takes a second to import
+    from matplotlib.figure import Figure
 
 ImagesNHWC = UInt8[np.ndarray, 'N H W C']
 ChosenI = Int[np.ndarray, 'I']

@@ -7,12 +7,15 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from fer_jax.errors import UserError
 from fer_jax.reports import _style
+
+if TYPE_CHECKING:  # it takes a second to import
+    from matplotlib.axes import Axes
 
 Record = Mapping[str, float]
 _PANELS = {

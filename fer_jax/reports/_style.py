@@ -9,11 +9,11 @@ import os
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+if TYPE_CHECKING:  # it takes a second to import
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe & Ito 2008: told apart with every common colour vision.
 BLUE, ORANGE, GREEN, VERMILLION, SKY = '#0072B2', '#E69F00', '#009E73', '#D55E00', '#56B4E9'
@@ -28,6 +28,9 @@ _HEADER_INCHES = 0.72
 
 def canvas(width: float, height: float, title: str, subtitle: str, *, layout: bool = True) -> Figure:
     """An empty white figure, in inches, with a bold title and a grey line under it, above the plots."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), facecolor='white')
     FigureCanvasAgg(figure)
     if layout:
@@ -58,7 +61,7 @@ def tidy(axes: Axes, *, grid: str | None = None) -> None:
 
 def in_percent(axis) -> None:
     """Labels an axis of fractions in per cent."""
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f'{100 * value:.4g} %'))
+    axis.set_major_formatter(lambda value, _: f'{100 * value:.4g} %')
 
 
 def class_ticks(axes: Axes, class_names: Sequence[str], below: Sequence[str] | None = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
@@ -23,5 +22,7 @@ def heat_over(
     face = Image.fromarray(seen.squeeze(-1) if seen.shape[-1] == 1 else seen).convert('RGB')
     grey = np.asarray(face.resize((side, side), Image.Resampling.BICUBIC), float).mean(-1, keepdims=True)
     heat = np.asarray(Image.fromarray(heat.astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC))
+    import matplotlib  # here, since it takes a second
+
     colours = 255 * matplotlib.colormaps['inferno'](np.clip(heat, 0, 1))[..., :3]
     return np.rint((1 - _HEAT) * grey + _HEAT * colours).clip(0, 255).astype(np.uint8)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
+import scipy  # whose parts are imported when they are used
 
 CHOSEN_ON = 'validation'
 
@@ -53,7 +53,7 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float | None]:
     mean = float(np.mean(values))
     if len(values) == 1:
         return mean, None
-    quantile = stdtrit(len(values) - 1, 0.975)
+    quantile = scipy.special.stdtrit(len(values) - 1, 0.975)
     return mean, float(quantile * np.std(values, ddof=1) / math.sqrt(len(values)))
 
 

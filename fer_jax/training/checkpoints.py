@@ -20,14 +20,16 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import orbax.checkpoint as ocp
 
 from fer_jax import distributed
 from fer_jax.errors import UserError
+
+if TYPE_CHECKING:  # half a second to import, which a run spends while it compiles
+    import orbax.checkpoint as ocp
 
 _CHECKSUMS = 'checksums.json'
 _FULL_OR_CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # of a disk
@@ -109,6 +111,8 @@ class Checkpoints:
             self.wait()
 
     def _write(self, model: Any, optimizer: Any, position: dict[str, Any], name: str) -> None:
+        import orbax.checkpoint as ocp
+
         step = position['step']
         final, aside = os.path.join(self.directory, str(step)), os.path.join(self.directory, f'.writing-{step}')
         items = ocp.args.Composite(
@@ -211,6 +215,8 @@ class Checkpoints:
         return self._read(step, model=model)['model']
 
     def _read(self, step: int, **items: Any) -> dict[str, Any]:
+        import orbax.checkpoint as ocp
+
         def restore(item):
             target = jax.tree.map(ocp.utils.to_shape_dtype_struct, item)
             return ocp.args.PyTreeRestore(item=target, restore_args=ocp.checkpoint_utils.construct_restore_args(target))
@@ -267,6 +273,8 @@ def _newest_whole(runs: Sequence[Checkpoints]) -> int:
 
 
 def _checkpointer(processes: set[int], name: str | None = None) -> ocp.Checkpointer:
+    import orbax.checkpoint as ocp
+
     options = ocp.options.MultiprocessingOptions(active_processes=processes, barrier_sync_key_prefix=name)
     # Without options of its own the composite would meet at collectives.
     composite = ocp.CompositeOptions(multiprocessing_options=options)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import sys
 import time
+from types import SimpleNamespace
 
 from PIL import Image
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
 
 
 class Record:
@@ -28,10 +28,12 @@ class Record:
         self._file = open(self._path, 'a')  # noqa: SIM115 (closed by close)
         folder = os.path.join(workdir, 'events')
         os.makedirs(folder, exist_ok=True)
+        tensorboard = _tensorboard()
         # The writer's own name tells launches of the same second not apart.
-        self._events = EventsWriter(os.path.join(folder, 'events'), f'.{os.getpid()}.{time.monotonic_ns()}')
+        suffix = f'.{os.getpid()}.{time.monotonic_ns()}'
+        self._events = tensorboard.EventsWriter(os.path.join(folder, 'events'), suffix)
         # TensorBoard drops what came before from this step on.
-        self._event(step + 1, session_log=SessionLog(status=SessionLog.START))
+        self._event(step + 1, session_log=tensorboard.SessionLog(status=tensorboard.SessionLog.START))
         self._events.flush()
 
     def write(self, values: dict[str, float | None]) -> None:
@@ -40,7 +42,7 @@ class Record:
         self._file.flush()
         finite = {name: value for name, value in values.items() if name != 'step' and value is not None}
         for name, value in finite.items():
-            self._event(values['step'], summary=Summary(value=[Summary.Value(tag=name, simple_value=value)]))
+            self._summary(values['step'], tag=name, simple_value=value)
         self._events.flush()
 
     def write_picture(self, step: int, name: str, path: str | os.PathLike[str]) -> None:
@@ -48,8 +50,8 @@ class Record:
         with Image.open(path) as picture:
             width, height, bands = *picture.size, len(picture.getbands())
         with open(path, 'rb') as file:
-            content = Summary.Image(width=width, height=height, colorspace=bands, encoded_image_string=file.read())
-        self._event(step, summary=Summary(value=[Summary.Value(tag=name, image=content)]))
+            content = {'width': width, 'height': height, 'colorspace': bands, 'encoded_image_string': file.read()}
+        self._summary(step, tag=name, image=_tensorboard().Summary.Image(**content))
         self._events.flush()
 
     def close(self) -> None:
@@ -59,8 +61,28 @@ class Record:
         finally:
             self._events.close()
 
+    def _summary(self, step: int, **content) -> None:
+        summary = _tensorboard().Summary
+        self._event(step, summary=summary(value=[summary.Value(**content)]))
+
     def _event(self, step: int, **content) -> None:
-        self._events.write_event(Event(step=step, wall_time=time.time(), **content))
+        self._events.write_event(_tensorboard().Event(step=step, wall_time=time.time(), **content))
+
+
+@functools.cache
+def _tensorboard() -> SimpleNamespace:
+    """What is used of tensorboardX, which would import PyTorch where that is there: for seconds, and for nothing."""
+    hidden = 'torch' not in sys.modules
+    if hidden:
+        sys.modules['torch'] = None
+    try:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.proto.summary_pb2 import Summary
+    finally:
+        if hidden:
+            del sys.modules['torch']
+    return SimpleNamespace(EventsWriter=EventsWriter, Event=Event, SessionLog=SessionLog, Summary=Summary)
 
 
 def _step(line: str) -> float:

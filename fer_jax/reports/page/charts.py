@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from matplotlib.ticker import LogLocator, MaxNLocator
 
 from fer_jax.reports.page.elements import Element, tag
 
@@ -44,6 +43,8 @@ class Axis:
     most: int = 5
 
     def ticks(self) -> list[float]:
+        from matplotlib.ticker import LogLocator, MaxNLocator  # here, since it takes a second
+
         locator = LogLocator(numticks=self.most) if self.log else MaxNLocator(self.most, steps=[1, 2, 2.5, 5, 10])
         slack = 1e-9 * (self.high - self.low)
         found = [float(tick) for tick in locator.tick_values(self.low, self.high)]

@@ -19,7 +19,7 @@ from fer_jax.models.layers import Dropout
     ],
 )
 def test_the_numbers_are_those_of_the_shape(draw, options):
-    for shape in ((7,), (3, 5), (2, 3, 4, 5)):
+    for shape in ((7,), (2, 3, 4)):
         found = in_a_row(draw, jax.random.key(3), shape, **options)
         np.testing.assert_array_equal(found, draw(jax.random.key(3), shape=shape, **options))
 

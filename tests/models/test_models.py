@@ -8,7 +8,7 @@ import pytest
 
 from fer_jax.errors import UserError
 from fer_jax.models import MODELS, create_model
-from fer_jax.models.layers import ConvMaxPool
+from fer_jax.models.layers import ConvMaxPool, Dropout
 from fer_jax.models.resnet import ResNet
 
 
@@ -148,7 +148,7 @@ def test_affectnet_cnn_has_seed_001s_dropouts_or_one_rate_for_all(dropout, rates
     found = []
 
     def note(call, args, kwargs, context):
-        if isinstance(context.module, nn.Dropout) and not context.module.deterministic:
+        if isinstance(context.module, Dropout) and not context.module.deterministic:
             found.append(context.module.rate)
         return call(*args, **kwargs)
 

@@ -6,10 +6,14 @@ import shutil
 import signal
 import tempfile
 
+from tests.launches import QUICKLY
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what it puts in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ['JAX_PLATFORMS'] = 'cpu'
-os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=8'.strip()
+os.environ['XLA_FLAGS'] = ' '.join(
+    [QUICKLY, '--xla_force_host_platform_device_count=8', os.environ.get('XLA_FLAGS', '')]
+).strip()
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
     # Many tests train the same tiny network anew: compiled once for all of them and for the processes they start.
     os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='fer_jax_tests_')
@@ -22,7 +26,13 @@ import pytest
 
 from fer_jax import experiment, train
 from fer_jax.config import default_config, set_field
+from fer_jax.data import face_renderer
 from fer_jax.data.dataset import Dataset, Split, class_counts, pixel_hash
+
+# Faces are drawn by the hundred.
+face_renderer._draw_chunk = jax.jit(
+    face_renderer.draw, static_argnums=(1, 2), compiler_options={'xla_backend_optimization_level': 1}
+)
 
 CLASSES = ('anger', 'fear', 'happiness')
 

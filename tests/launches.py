@@ -18,6 +18,10 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
+# A flag of XLA's. Nearly all that a test computes is compiled for it alone: machine code that is not optimised takes
+# half as long to make. What XLA itself makes of a program stays, and commands run as users run them.
+QUICKLY = '--xla_backend_optimization_level=0'
+
 # Dropout, augmentation, the average and the plateau all have state or randomness that must survive a kill.
 MODEL = {
     'model__name': 'wider_cnn',
@@ -125,8 +129,8 @@ def _train(workdir, changes, pause, devices, suffix, member):
     from tests import conftest
 
     # Without a count where there is one device, as on a user's machine.
-    flag = f'--xla_force_host_platform_device_count={devices}'
-    os.environ['XLA_FLAGS'] = flag if devices > 1 else ''
+    simulated = f' --xla_force_host_platform_device_count={devices}' if devices > 1 else ''
+    os.environ['XLA_FLAGS'] = QUICKLY + simulated
     changes = dict(changes)
     rows = conftest.make_dataset((120, 32, 8), seed=changes.pop('rows', 0))
     experiment.load_prepared = lambda _: rows
@@ -151,10 +155,11 @@ def _train(workdir, changes, pause, devices, suffix, member):
 
 
 def _train_toy(workdir, index, num, port, devices, changes):
-    os.environ['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={devices}'
     from fer_jax import cli, distributed
     from fer_jax.training.stopping import Stopped
     from tests import toy
+
+    os.environ['XLA_FLAGS'] = f'{QUICKLY} --xla_force_host_platform_device_count={devices}'
 
     _write_to(f'{workdir}.err.{index}')
 

@@ -29,7 +29,7 @@ def data(monkeypatch, make_dataset):
 @pytest.fixture
 def config(make_config):
     return make_config(
-        data__noise__rate=0.2, train__steps=60, evaluation__every_steps=0, optimizer__learning_rate=3e-3
+        data__noise__rate=0.2, train__steps=30, evaluation__every_steps=0, optimizer__learning_rate=1e-2
     )  # fmt: skip
 
 

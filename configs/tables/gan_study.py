@@ -129,7 +129,8 @@ def steps(data, study):
     config = f'--config={CONFIGS}/recogniser.py:{data}'
     audit = ('fer_jax.audit', config, '--config.seed={seed}', '--review=100', '--output={here}')
     share = f'--share={study.share}'
-    small = ('--config.cyclegan.width=4', '--config.cyclegan.blocks=1', '--config.cyclegan.discriminator_width=4')
+    sizes = {'width': 4, 'blocks': 1, 'discriminator_width': 4, 'discriminator_layers': 2}
+    small = tuple(f'--config.cyclegan.{name}={size}' for name, size in sizes.items())
     return [
         TableStep(
             'pairs',

@@ -24,6 +24,7 @@ from fer_jax.evaluation import inference
 from fer_jax.training import classify
 from fer_jax.training.dispatch import make_advance, steps_per_dispatch
 from fer_jax.training.mesh import make_placement
+from tests.launches import QUICKLY
 
 
 class Net(nn.Module):
@@ -116,7 +117,7 @@ def two_processes(function, devices):
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
-    flags = f'--xla_force_host_platform_device_count={devices}'
+    flags = f'{QUICKLY} --xla_force_host_platform_device_count={devices}'
     environment = os.environ | {'PYTHONPATH': root}
     lines = [
         f'import os; from tests import conftest; os.environ["XLA_FLAGS"] = "{flags}"',

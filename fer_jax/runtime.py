@@ -65,7 +65,9 @@ def _add_flags(flags: str) -> None:
 
 
 def _keep_compiled() -> None:
-    """Has JAX keep what took over a second to compile, so that a repeated or restarted run begins at once.
+    """Has JAX keep what it compiles, so that a repeated or restarted run begins at once.
+
+    All of it: what takes less than JAX's limit of a second each takes five seconds together before a first step.
 
     FER_JAX_COMPILATION_CACHE names the directory and, when empty, switches it off; JAX_COMPILATION_CACHE_DIR is left as
     it is. Not for several processes: only the first one writes, and GPUs that tune a program together wait for ever for
@@ -80,6 +82,8 @@ def _keep_compiled() -> None:
     with contextlib.suppress(OSError, RuntimeError):  # no home, or none to write in: it is a convenience
         directory.mkdir(parents=True, exist_ok=True)
         jax.config.update('jax_compilation_cache_dir', str(directory))
+        if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
+            jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 
 
 def _cache_home() -> Path:

@@ -65,6 +65,17 @@ def test_compiled_programs_are_kept_for_this_processor_unless_switched_off(confi
     assert configure(FER_JAX_COMPILATION_CACHE='')[1] is None
 
 
+def test_what_compiles_quickly_is_kept_too_unless_the_user_says_from_when_on(configure, tmp_path, monkeypatch):
+    name = 'jax_persistent_cache_min_compile_time_secs'
+    before = getattr(jax.config, name)
+    for environment, limit in (({name.upper(): '1.5'}, 1.5), ({}, 0.0)):
+        monkeypatch.delenv(name.upper(), raising=False)
+        jax.config.update(name, 1.5)
+        configure(FER_JAX_COMPILATION_CACHE=str(tmp_path), **environment)
+        assert getattr(jax.config, name) == limit
+    jax.config.update(name, before)
+
+
 def test_a_run_from_kept_programs_is_bit_identical(tmp_path):
     source = """
 import sys

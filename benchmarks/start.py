@@ -33,6 +33,7 @@ from fer_jax.data.synthetic import load_synthetic
 from fer_jax.models import create_model
 
 _SIDE = 48
+_OF_JAXS_CACHE = ('JAX_COMPILATION_CACHE', 'JAX_PERSISTENT_CACHE')  # they come before ours
 _PYTORCH = """
 import sys, torch
 network, batch = torch.jit.load(sys.argv[1]).to(sys.argv[2]), int(sys.argv[3])
@@ -99,13 +100,13 @@ def _first_step(name: str, data: str, workdir: str, cache: str, batch: int) -> f
     changes |= {'log_every_steps': 1, 'schedule.name': 'constant', 'schedule.warmup_epochs': 0}
     command = [sys.executable, '-m', 'fer_jax.train', f'--config=configs/fer2013/{name}.py', f'--workdir={workdir}']
     command += [f'--config.{field}={value}' for field, value in changes.items()]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_OF_JAXS_CACHE)}
+    environment['FER_JAX_COMPILATION_CACHE'] = cache
     record = Path(workdir, 'metrics.jsonl')
     began = time.perf_counter()
     with (
         open(f'{workdir}.err', 'w') as words,
-        subprocess.Popen(
-            command, env=os.environ | {'FER_JAX_COMPILATION_CACHE': cache}, stdout=words, stderr=words
-        ) as process,
+        subprocess.Popen(command, env=environment, stdout=words, stderr=words) as process,
     ):
         try:
             while not (record.exists() and record.stat().st_size):

@@ -16,7 +16,7 @@ from fer_jax import distributed, evaluate, experiment
 from fer_jax.config import set_field
 from fer_jax.data.dataset import Dataset
 from fer_jax.errors import UserError
-from fer_jax.members import ENSEMBLE_JSON, read_seeds
+from fer_jax.members import ENSEMBLE_JSON, choose_members, read_seeds
 from fer_jax.tasks.classify import is_scored
 from fer_jax.training.checkpoints import Checkpoints
 
@@ -91,14 +91,15 @@ def report_failed(workdir: str, seeds: Sequence[int], failed: Sequence[str]) -> 
 def evaluate_ensemble(config: ConfigDict, workdir: str, runs: Sequence[str], dataset: Dataset) -> dict[str, Any]:
     """Scores the members of all these runs together, into WORKDIR, unless that is done.
 
-    Of each run as many members count as of its own ensemble; where one has fewer, as many as that has.
+    Of each run as many members count as of its own ensemble; where one has fewer, as many as that has; where one
+    has none, the best step of each.
 
     Returns:
         scores.json as written now; {} if nothing was.
     """
     checkpoints = [Checkpoints(run) for run in runs]
     last = min(len(of_run.members(config.evaluation.last)) for of_run in checkpoints)
-    steps = [step for of_run in checkpoints for step in of_run.members(last)]
+    steps = [member.step for run in runs for member in choose_members(run, last)]
     if distributed.agree_max(is_scored(config, workdir, steps)):
         if distributed.is_main():
             print(f'{workdir} is trained and scored already; see {os.path.join(workdir, "report.md")}')

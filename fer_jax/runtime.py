@@ -81,9 +81,38 @@ def _keep_compiled() -> None:
     directory = directory / _machine()
     with contextlib.suppress(OSError, RuntimeError):  # no home, or none to write in: it is a convenience
         directory.mkdir(parents=True, exist_ok=True)
+        _write_whole()
         jax.config.update('jax_compilation_cache_dir', str(directory))
         if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
             jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+
+
+def _write_whole() -> None:
+    """Has JAX's cache write a program aside and rename it: what a kill or a full disk cuts short is never read.
+
+    JAX writes in place and does not replace what is there, so that a program that was cut short would be warned of,
+    and compiled anew, at every start.
+    """
+    with contextlib.suppress(ImportError, AttributeError):
+        from jax._src.lru_cache import _CACHE_SUFFIX, LRUCache
+
+        def put(self, key: str, value: bytes) -> None:
+            path = os.path.join(self.path, key + _CACHE_SUFFIX)
+            if self.eviction_enabled or os.path.exists(path):
+                return write_in_place(self, key, value)
+            aside = f'{path}.{os.getpid()}.partial'
+            try:
+                with open(aside, 'wb') as file:
+                    file.write(value)
+                os.replace(aside, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.remove(aside)
+                raise
+
+        write_in_place = LRUCache.put
+        if write_in_place.__module__ != __name__:  # once
+            LRUCache.put = put
 
 
 def _cache_home() -> Path:

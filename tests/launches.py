@@ -209,6 +209,12 @@ def said(pattern, text):
     return re.findall('^' + pattern, text, re.MULTILINE)
 
 
+def restore_latest(checkpoints, model, optimizer):
+    """Model, optimizer and position of the newest checkpoint that is whole, or None."""
+    step = checkpoints.newest()
+    return None if step is None else checkpoints.restore(step, model, optimizer)
+
+
 def steps(workdir):
     """Of its complete checkpoints."""
     folder = os.path.join(workdir, 'checkpoints')

@@ -8,10 +8,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jax._src.lru_cache import LRUCache
 
 from fer_jax import runtime
 
 ROOT = Path(__file__).parents[1]
+LIMIT = 'jax_persistent_cache_min_compile_time_secs'
 LATENCY = '--xla_gpu_enable_latency_hiding_scheduler=true'
 
 
@@ -20,7 +22,8 @@ def configure(monkeypatch):
     """Calls `configure` under an environment; returns XLA's flags and the directory of compiled programs."""
     for name in ('JAX_COMPILATION_CACHE_DIR', 'FER_JAX_XLA_GPU_FLAGS', 'FER_JAX_COMPILATION_CACHE', 'XDG_CACHE_HOME'):
         monkeypatch.delenv(name, raising=False)
-    before = jax.config.jax_compilation_cache_dir
+    names = ('jax_compilation_cache_dir', LIMIT)
+    before = {name: getattr(jax.config, name) for name in names}
 
     def call(several=False, cache_dir=None, **environment):
         for name, value in ({'XLA_FLAGS': '', 'CUDA_VISIBLE_DEVICES': ''} | environment).items():
@@ -30,7 +33,8 @@ def configure(monkeypatch):
         return os.environ['XLA_FLAGS'].split(), jax.config.jax_compilation_cache_dir
 
     yield call
-    jax.config.update('jax_compilation_cache_dir', before)
+    for name, value in before.items():
+        jax.config.update(name, value)
 
 
 @pytest.mark.parametrize(
@@ -66,14 +70,23 @@ def test_compiled_programs_are_kept_for_this_processor_unless_switched_off(confi
 
 
 def test_what_compiles_quickly_is_kept_too_unless_the_user_says_from_when_on(configure, tmp_path, monkeypatch):
-    name = 'jax_persistent_cache_min_compile_time_secs'
-    before = getattr(jax.config, name)
-    for environment, limit in (({name.upper(): '1.5'}, 1.5), ({}, 0.0)):
-        monkeypatch.delenv(name.upper(), raising=False)
-        jax.config.update(name, 1.5)
+    for environment, limit in (({LIMIT.upper(): '1.5'}, 1.5), ({}, 0.0)):
+        monkeypatch.delenv(LIMIT.upper(), raising=False)
+        jax.config.update(LIMIT, 1.5)
         configure(FER_JAX_COMPILATION_CACHE=str(tmp_path), **environment)
-        assert getattr(jax.config, name) == limit
-    jax.config.update(name, before)
+        assert getattr(jax.config, LIMIT) == limit
+
+
+def test_a_program_that_is_cut_short_is_not_kept(configure, tmp_path, monkeypatch):
+    configure(FER_JAX_COMPILATION_CACHE=str(tmp_path))
+    cache = LRUCache(str(tmp_path), max_size=-1)
+    cache.put('whole', b'program')
+    assert cache.get('whole') == b'program'
+    monkeypatch.setattr(os, 'replace', None)  # the last there is before its name
+    with pytest.raises(TypeError):
+        cache.put('cut', b'program')
+    assert cache.get('cut') is None
+    assert not list(tmp_path.glob('*.partial'))
 
 
 def test_a_run_from_kept_programs_is_bit_identical(tmp_path):
@@ -82,7 +95,6 @@ import sys
 from fer_jax import runtime
 runtime.configure()
 import jax
-jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 from tests import conftest
 from fer_jax import experiment, train
 data = conftest.make_dataset()
@@ -107,6 +119,8 @@ train.train(conftest.make_config(train__steps=4, evaluation__every_steps=4), sys
 def test_a_residual_network_in_bfloat16_says_what_it_says_in_float32():
     """In a process of its own, which starts with the flags: XLA's YNN library gave NaN for this one in jax 0.11.2."""
     program = """
+from jax._src.lru_cache import LRUCache
+
 from fer_jax import runtime
 runtime.configure()
 import jax, jax.numpy as jnp

@@ -75,6 +75,19 @@ def test_a_repeated_run_may_ask_for_another_evaluation_but_not_for_another_exper
         make_run(seed=1)
 
 
+def test_of_a_run_that_stops_early_without_a_member_the_best_step_is_scored_once(make_run, capsys):
+    changes = {'train__steps': 60, 'train__early_stopping': 1, 'checkpoint__snapshot_steps': 60}
+    changes |= {'optimizer__learning_rate': 0.0, 'evaluation__splits': ('test',)}
+    workdir = make_run(**changes)
+    assert Checkpoints(workdir).members(3) == []
+    assert Checkpoints(workdir).steps()[-1] == 8
+    with open(os.path.join(workdir, 'scores.json')) as file:
+        assert [member['step'] for member in json.load(file)['test']['members']] == [Checkpoints(workdir).best()]
+    capsys.readouterr()
+    make_run(**changes)
+    assert 'is trained and scored already' in capsys.readouterr().out
+
+
 def test_a_workdir_in_which_another_run_trains_is_refused(make_run):
     workdir = make_run()
     before = (Checkpoints(workdir).steps(), lines(workdir))

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -169,11 +169,14 @@ class StoredImages:
         return images
 
     def _read(self, rows: np.ndarray, hashes: np.ndarray, check: bool = False) -> np.ndarray:
+        from tensorflow_datasets.proto import tf_example_pb2  # here, since it takes half a second
+
         images = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        parse = tf_example_pb2.Example.FromString
 
         def decode(span: range) -> None:
             for place in span:
-                images[place] = self._decode(records[place], str(hashes[place]), check)
+                images[place] = self._decode(records[place], str(hashes[place]), check, parse)
 
         try:
             records = self.records.read(rows)
@@ -185,10 +188,8 @@ class StoredImages:
             raise _damaged(self.directory, _first_line(error)) from None
         return images
 
-    def _decode(self, record: bytes, expected: str, check: bool) -> np.ndarray:
-        from tensorflow_datasets.proto import tf_example_pb2  # here, since it takes half a second
-
-        feature = tf_example_pb2.Example.FromString(record).features.feature
+    def _decode(self, record: bytes, expected: str, check: bool, parse: Callable[[bytes], Any]) -> np.ndarray:
+        feature = parse(record).features.feature
         if feature['pixel_hash'].bytes_list.value[0].decode() != expected:
             raise ValueError('its records are not those of the index')
         data = feature['image'].bytes_list.value[0]

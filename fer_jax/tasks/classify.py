@@ -20,6 +20,7 @@ from fer_jax.data.preprocess import VIEWS
 from fer_jax.errors import UserError
 from fer_jax.evaluation import inference
 from fer_jax.evaluation.scores import confusion_matrix, negative_log_likelihood, per_class_scores, read_scores, softmax
+from fer_jax.members import choose_members
 from fer_jax.tasks.job import Job, Setting
 from fer_jax.training import classify
 from fer_jax.training.optimizer import OptimizerOptions, ScheduleOptions, make_optimizer, make_plateau
@@ -189,13 +190,14 @@ def _evaluate_run(setting: Setting) -> None:
         if distributed.is_main():
             print(f'{workdir} is trained; config.evaluation.splits names nothing to be scored')
         return
-    # A short run, or one stopped early, has fewer members than it may keep.
-    steps = setting.checkpoints.members(config.evaluation.last)
+    # A short run, or one stopped early, has fewer members than it may keep; of one without any the best step counts.
+    last = len(setting.checkpoints.members(config.evaluation.last))
+    steps = [member.step for member in choose_members(workdir, last)]
     if distributed.agree_max(is_scored(config, workdir, steps)):
         if distributed.is_main():
             print(f'{workdir} is trained and scored already; see {os.path.join(workdir, "report.md")}')
         return
-    how = {'last': len(steps), 'tta': config.evaluation.tta}
+    how = {'last': last, 'tta': config.evaluation.tta}
     evaluate.evaluate_runs([workdir], config.evaluation.splits, workdir, dataset=setting.dataset, **how)
 
 
@@ -205,6 +207,6 @@ def is_scored(config: ConfigDict, workdir: str, steps: Sequence[int]) -> bool:
     scores = read_scores(path) if os.path.exists(path) else {}
     return all(
         [member['step'] for member in scores.get(split, {}).get('members', [])] == list(steps)
-        and scores[split].get('tta') == config.evaluation.tta
+        and scores.get(split, {}).get('tta') == config.evaluation.tta
         for split in config.evaluation.splits
     )

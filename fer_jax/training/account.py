@@ -132,8 +132,10 @@ class Account:
         if self._alone:
             raise UserError(self.failed)
         if distributed.is_main():  # so that the others can be taken up without it
-            with open(os.path.join(self._directory, ENDED_JSON), 'w') as file:
+            path = os.path.join(self._directory, ENDED_JSON)
+            with open(path + '.new', 'w') as file:
                 json.dump({'why': self.failed}, file, indent=2)
+            os.replace(path + '.new', path)
 
     def save(self, state: Any, position: dict[str, Any]) -> None:
         """Starts writing a checkpoint; `position` is what the loop knows of it."""

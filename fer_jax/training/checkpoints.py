@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from fer_jax import distributed
 from fer_jax.errors import UserError
 
-if TYPE_CHECKING:  # half a second to import, which a run spends while it compiles
+if TYPE_CHECKING:  # half a second to import; a run does it when it writes its first checkpoint, beside the steps
     import orbax.checkpoint as ocp
 
 _CHECKSUMS = 'checksums.json'
@@ -81,7 +81,8 @@ class Checkpoints:
 
     def members(self, last: int) -> list[int]:
         """The steps of the last N members, oldest first; fewer where there are fewer."""
-        return [step for step in self.steps() if self.position(step)['member']][-last:]
+        members = [step for step in self.steps() if self.position(step)['member']]
+        return members[-last:] if last else []
 
     def best(self) -> int | None:
         """The best step by its `chosen_by`, the earliest of equals; None where none was measured on validation."""
@@ -169,17 +170,12 @@ class Checkpoints:
                 last = time.monotonic()
             time.sleep(0.02)
 
-    def restore_latest(self, model: Any, optimizer: Any) -> tuple[Any, Any, dict[str, Any]] | None:
-        """The newest checkpoint that is whole: (model, optimizer, position), or None; the same in all processes.
+    def restore(self, step: int, model: Any, optimizer: Any) -> tuple[Any, Any, dict[str, Any]]:
+        """Model, optimizer and position of a checkpoint that is known to be whole.
 
         Args:
             model, optimizer: trees of arrays or ShapeDtypeStructs with the shapes, types and shardings wanted.
         """
-        step = self.newest()
-        return None if step is None else self.restore(step, model, optimizer)
-
-    def restore(self, step: int, model: Any, optimizer: Any) -> tuple[Any, Any, dict[str, Any]]:
-        """The same of a checkpoint that is known to be whole."""
         restored = self._read(step, model=model, optimizer=optimizer)
         return restored['model'], restored['optimizer'], self.position(step)
 

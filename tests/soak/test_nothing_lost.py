@@ -23,6 +23,7 @@ from tests.launches import (
     launch_toy,
     launch_two,
     log,
+    restore_latest,
     said,
     steps,
     stop_one_of_two,
@@ -116,6 +117,6 @@ def test_a_thousand_damages(tmp_path):
         shutil.rmtree(newest, ignore_errors=True)
         shutil.copytree(kept, newest)
         what = damage_file(newest, chance)
-        model, rest, position = checkpoints.restore_latest(*tree(0.0))
+        model, rest, position = restore_latest(checkpoints, *tree(0.0))
         assert position['step'] == 1, what
         jax.tree.map(np.testing.assert_array_equal, (model, rest), tree(1.0))

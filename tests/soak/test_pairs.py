@@ -15,7 +15,7 @@ from fer_jax.training import cyclegan
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.dispatch import make_advance
 from fer_jax.training.mesh import make_placement
-from tests.launches import PAIR, finish, launch_two, log, trees, words
+from tests.launches import PAIR, finish, launch_two, log, restore_latest, trees, words
 
 pytestmark = pytest.mark.soak
 
@@ -44,7 +44,7 @@ def test_what_two_processes_saved_of_a_pair_comes_back_exactly_on_other_numbers_
     for devices in (8, 1, 2):
         replicated = make_placement(devices=jax.devices()[:devices]).replicated
         wanted = jax.tree.map(lambda array: jax.device_put(np.zeros_like(array), replicated), written)  # noqa: B023
-        *found, position = Checkpoints(str(whole)).restore_latest(*wanted)
+        *found, position = restore_latest(Checkpoints(str(whole)), *wanted)
         assert position['step'] == LAST
         assert {leaf.sharding for leaf in jax.tree.leaves(found)} == {replicated}
         jax.tree.map(np.testing.assert_array_equal, found, written)

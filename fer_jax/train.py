@@ -132,13 +132,11 @@ def train_members(config: ConfigDict, workdir: str) -> None:
 
 
 def _choose_way(config: ConfigDict) -> str:
-    return choose_way(
-        config.ensemble.how, config.ensemble.members, jax.default_backend(), len(jax.devices()), usable_cores()
-    )
+    return choose_way(config.ensemble.how, jax.default_backend(), len(jax.devices()))
 
 
 def _take_cores(config: ConfigDict) -> None:
-    if choose_way(config.ensemble.how, config.ensemble.members, 'cpu', 1, usable_cores()) == 'cores':
+    if choose_way(config.ensemble.how, 'cpu', 1) == 'cores':
         runtime.one_core_each()
 
 

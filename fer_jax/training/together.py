@@ -27,33 +27,29 @@ WAYS = ('auto', 'vmap', 'cores', 'turn')
 Advance = Callable[[list[Any], int, int, Sequence[bool]], tuple[list[Any], list[Any]]]
 
 
-def choose_way(wanted: str, members: int, platform: str, devices: int, cores: int) -> str:
+def choose_way(wanted: str, platform: str, devices: int) -> str:
     """How members are trained together: the way that is wanted, or for `auto` the one that pays.
 
     `vmap` runs the step once for all of them, as batched operations: for accelerators, which one small network leaves
-    idle. On a CPU a batch of convolutions with different kernels is slow; there `cores` gives every member's step a
-    core of its own where there are as many members as cores, and none waits for another; `turn` gives it all of them.
+    idle. On a CPU a batch of convolutions with different kernels is slow; there `turn` gives every member's step all
+    cores, and `cores` one each. The latter takes twice as long on two idle cores (docs/performance.md).
 
     Args:
         devices: of the run, over all its processes.
-        cores: that this process may use.
 
     Raises:
         UserError: for an unknown way, or one that cannot be.
     """
     if wanted not in WAYS:
         raise UserError(f'config.ensemble.how is {wanted!r}; it can be {", ".join(WAYS)}')
-    single = platform == 'cpu' and devices == 1
-    if wanted == 'cores' and not single:
+    if wanted == 'cores' and (platform != 'cpu' or devices > 1):
         raise UserError(
             f'config.ensemble.how=cores is for one process on a CPU, and this run has {devices} {platform} device(s); '
             'leave it at auto'
         )
     if wanted != 'auto':
         return wanted
-    if platform != 'cpu':
-        return 'vmap'
-    return 'cores' if single and members >= cores > 1 else 'turn'
+    return 'turn' if platform == 'cpu' else 'vmap'
 
 
 def steps_on_cores(members: int, cores: int) -> int:

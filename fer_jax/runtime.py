@@ -101,14 +101,14 @@ def _write_whole() -> None:
             if self.eviction_enabled or os.path.exists(path):
                 return write_in_place(self, key, value)
             aside = f'{path}.{os.getpid()}.partial'
-            try:
-                with open(aside, 'wb') as file:
-                    file.write(value)
-                os.replace(aside, path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.remove(aside)
-                raise
+            with contextlib.suppress(OSError):  # no room: JAX would warn of each of sixty programs
+                try:
+                    with open(aside, 'wb') as file:
+                        file.write(value)
+                    os.replace(aside, path)
+                finally:
+                    with contextlib.suppress(OSError):
+                        os.remove(aside)
 
         write_in_place = LRUCache.put
         if write_in_place.__module__ != __name__:  # once

@@ -115,7 +115,7 @@ def train_members(config: ConfigDict, workdir: str) -> None:
     checks.check_config(configs[0])
     checks.refuse_other_configs(config, workdir)
     checks.refuse_idle_devices()
-    way = _choose_way(config)
+    way = choose_way(config.ensemble.how, jax.default_backend(), len(jax.devices()))
     placement = make_placement(config.train.batch_size, members=len(seeds) if way == 'vmap' else 1)
     ensembles.refuse_other_ensemble(config, workdir)
     dataset = _load(configs, workdirs)
@@ -129,10 +129,6 @@ def train_members(config: ConfigDict, workdir: str) -> None:
         if trained:
             ensembles.evaluate_ensemble(config, workdir, trained, dataset)
     ensembles.report_failed(workdir, seeds, failed)
-
-
-def _choose_way(config: ConfigDict) -> str:
-    return choose_way(config.ensemble.how, jax.default_backend(), len(jax.devices()))
 
 
 def _take_cores(config: ConfigDict) -> None:

@@ -1,9 +1,11 @@
 """Settings before the backend starts."""
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import jax
 import numpy as np
@@ -85,7 +87,9 @@ def test_a_program_that_is_cut_short_is_not_kept(configure, tmp_path, monkeypatc
     monkeypatch.setattr(os, 'replace', None)  # the last there is before its name
     with pytest.raises(TypeError):
         cache.put('cut', b'program')
-    assert cache.get('cut') is None
+    monkeypatch.setattr(os, 'replace', mock.Mock(side_effect=OSError(errno.ENOSPC, 'no space')))
+    cache.put('without room', b'program')
+    assert cache.get('cut') is None and cache.get('without room') is None
     assert not list(tmp_path.glob('*.partial'))
 
 

@@ -27,7 +27,9 @@ class Browser:
         self._port, self._session = port, session
 
     def open(self, address):
+        """Loads a page; back when its scripts have run, for a driver now and then comes back before."""
         self._tell('POST', '/url', url=address)
+        self.wait("return document.readyState === 'complete'")
 
     def do(self, script, *arguments):
         """What `script`, the body of a function, returns; promises are waited for."""

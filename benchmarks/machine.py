@@ -99,6 +99,11 @@ def matrix_rate(dtype: str) -> float:
     return 2 * side**3 / min(best(ours), best(theirs))
 
 
+def most_memory(status: str) -> float:
+    """The most that a process ever had at a time, in MiB, by its /proc/PID/status."""
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith('VmHWM')) / 1024
+
+
 def wait() -> None:
     """Until PyTorch's GPU, where there is one, has done what it was given."""
     if torch.cuda.is_available():

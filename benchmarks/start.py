@@ -1,4 +1,4 @@
-"""From a command's start to its first step: with an empty compilation cache, with a filled one, and PyTorch.
+"""From a command's start to its first step, and the memory for it: an empty compilation cache, a filled one, PyTorch.
 
     python benchmarks/start.py [--networks=shallow_cnn,wider_cnn,resnet18] [--rounds=5] [--images=2048] [--batch=128]
 
@@ -6,7 +6,7 @@ Each is a process of its own; they take turns. Ours is `fer_jax.train` with a co
 prepared set of drawn faces, from its start until the first step's loss stands in metrics.jsonl: imports, data, first
 values, compilation and the step. PyTorch's does the least that a script can: it imports PyTorch, loads the same network
 as a TorchScript file, and takes one eager step of SGD on random images; no data, no checks, no record. Seconds are of
-the wall clock; medians, and the range in brackets.
+the wall clock; medians, and the range in brackets. Memory is the most that the process had on the host by then.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ loss = torch.nn.functional.cross_entropy(network(images), labels)
 loss.backward()
 optimizer.step()
 print(loss.item())
+print(open('/proc/self/status').read())
 """
 
 
@@ -58,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
     device = machine.start()
     print(f'{machine.headline(f"{flags.images} images, batch {flags.batch}, medians of {flags.rounds} rounds")}\n')
-    print('| network | empty cache | filled cache | PyTorch, one step and nothing else |')
-    print('| --- | ---: | ---: | ---: |')
+    print('| network | empty cache | filled cache | PyTorch, one step alone | memory, MiB: empty | filled | PyTorch |')
+    print('| --- | ---: | ---: | ---: | ---: | ---: | ---: |')
     with tempfile.TemporaryDirectory() as folder:
         data = _prepare(Path(folder, 'data'), flags.images)
         for name in flags.networks.split(','):
@@ -72,9 +73,11 @@ def main(argv: Sequence[str] | None = None) -> None:
                 for cache in ('empty', 'filled'):
                     found[cache].append(_first_step(name, data, f'{place}{cache}', f'{place}cache', flags.batch))
                 began = time.perf_counter()
-                subprocess.run(pytorch, check=True, stdout=subprocess.DEVNULL)
-                found['pytorch'].append(time.perf_counter() - began)
-            print(f'| `{name}` | {" | ".join(map(_cell, found.values()))} |')
+                words = subprocess.run(pytorch, check=True, stdout=subprocess.PIPE, text=True).stdout
+                found['pytorch'].append((time.perf_counter() - began, machine.most_memory(words)))
+            seconds, memory = zip(*(zip(*of, strict=True) for of in found.values()), strict=True)
+            cells = [*map(_cell, seconds), *(f'{statistics.median(of):,.0f}' for of in memory)]
+            print(f'| `{name}` | {" | ".join(cells)} |')
 
 
 def _prepare(directory: Path, count: int) -> str:
@@ -95,7 +98,8 @@ def _script(name: str, path: str, batch: int) -> None:
     torch.jit.trace(network.train(), torch.rand(batch, 1, _SIDE, _SIDE), check_trace=False).save(path)
 
 
-def _first_step(name: str, data: str, workdir: str, cache: str, batch: int) -> float:
+def _first_step(name: str, data: str, workdir: str, cache: str, batch: int) -> tuple[float, float]:
+    """Seconds and MiB."""
     changes = {'data.name': data, 'data.drop': '', 'train.batch_size': batch, 'train.steps': 1_000_000}
     changes |= {'log_every_steps': 1, 'schedule.name': 'constant', 'schedule.warmup_epochs': 0}
     command = [sys.executable, '-m', 'fer_jax.train', f'--config=configs/fer2013/{name}.py', f'--workdir={workdir}']
@@ -113,7 +117,7 @@ def _first_step(name: str, data: str, workdir: str, cache: str, batch: int) -> f
                 if process.poll() is not None:
                     sys.exit(Path(f'{workdir}.err').read_text()[-2000:])
                 time.sleep(0.01)
-            return time.perf_counter() - began
+            return time.perf_counter() - began, machine.most_memory(Path(f'/proc/{process.pid}/status').read_text())
         finally:
             process.kill()
 

@@ -16,12 +16,12 @@ import numpy as np
 
 from fer_jax import cli, rehearsal
 from fer_jax.clusters import visible_gpus
-from fer_jax.config import Table
 from fer_jax.data.aside import written_aside
 from fer_jax.data.folds import FOLD_BY
 from fer_jax.errors import UserError
 from fer_jax.prepare import settings_of
 from fer_jax.steps import make_steps
+from fer_jax.table import Table
 from fer_jax.table_results import in_markdown, wrapped
 from fer_jax.tables import Job, choose_rows, jobs_of, load_table
 

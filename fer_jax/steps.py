@@ -18,9 +18,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fer_jax import rehearsal
-from fer_jax.config import Table, TableStep, as_flags, default_config, flatten, load_config
+from fer_jax.config import as_flags, default_config, flatten, load_config
 from fer_jax.data.dataset import Dataset
 from fer_jax.errors import UserError
+from fer_jax.table import Table, TableStep
 
 _PLACE = re.compile(r'\{(\w*)\}')
 _OWN = ('here', 'seed')  # what a command may name besides other steps

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from fer_jax import rehearsal
-from fer_jax.config import Table
 from fer_jax.data.change_files import read_rows
 from fer_jax.evaluation.filtered import filtered_accuracy
 from fer_jax.evaluation.folds import training_seconds
@@ -17,6 +16,7 @@ from fer_jax.evaluation.predictions import load_predictions
 from fer_jax.reports.effects import Effect, effects_table
 from fer_jax.reports.tables import FoldRow, Row, folds_results_table, results_table
 from fer_jax.runs import read_description, read_scores_if_any
+from fer_jax.table import Table
 from fer_jax.tables import Job
 
 Run = Callable[[Sequence[str]], None]

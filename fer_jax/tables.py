@@ -13,12 +13,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fer_jax import rehearsal
-from fer_jax.config import Table, TableRow, as_flags, as_text, load_config
+from fer_jax.config import as_flags, as_text, load_config
 from fer_jax.data.folds import FOLD_BY, check_folds
 from fer_jax.errors import UserError
 from fer_jax.evaluation.folds import fold_directory
 from fer_jax.runs import finished, finished_folds
 from fer_jax.steps import StepJob, check_steps, filled, named_in, steps_for
+from fer_jax.table import Table, TableRow
 
 
 def load_table(path: str) -> Table:
@@ -45,7 +46,7 @@ def load_table(path: str) -> Table:
     except (Exception, SystemExit) as error:  # a table is the user's code: whatever it raises is one line
         raise UserError(f'{path} failed: {type(error).__name__}: {error}') from error
     if not isinstance(table, Table) or not table.rows or not all(isinstance(row, TableRow) for row in table.rows):
-        raise UserError(f'{path}: get_table() must return a fer_jax.config.Table with at least one TableRow')
+        raise UserError(f'{path}: get_table() must return a fer_jax.table.Table with at least one TableRow')
     if not isinstance(table.prepare, Mapping):
         raise UserError(f'{path}: prepare is {table.prepare!r}; prepared directories and their flags are wanted')
     names = [row.name for row in table.rows]

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from fer_jax import reproduce as reproducing
-from fer_jax.config import Table
 from fer_jax.errors import UserError
 from fer_jax.reproduce import main
+from fer_jax.table import Table
 
 ROOT = Path(__file__).parents[1]
 CONFIG = """
@@ -33,7 +33,7 @@ def get_config():
     return config
 """
 TABLE = """
-from fer_jax.config import Table, TableRow
+from fer_jax.table import Table, TableRow
 
 def get_table():
     return Table('Tiny', 'synthetic', 'drawn', [
@@ -58,7 +58,7 @@ def get_config():
     return config
 """
 FOLDS_TABLE = """
-from fer_jax.config import Table, TableRow
+from fer_jax.table import Table, TableRow
 
 def get_table():
     row = TableRow('tiny', '{config}', 'single', published=99.7, source='a paper', fold_by=('image', 'subject'))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fer_jax.config import Table, TableRow, TableStep
 from fer_jax.errors import UserError
 from fer_jax.steps import check_steps, make_steps, steps_for
+from fer_jax.table import Table, TableRow, TableStep
 from fer_jax.tables import jobs_of
 
 CONFIG = """

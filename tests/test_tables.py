@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from fer_jax.config import Table, TableRow
 from fer_jax.errors import UserError
 from fer_jax.reproduce import _refuse_missing_units
+from fer_jax.table import Table, TableRow
 from fer_jax.tables import choose_rows, jobs_of, load_table
 
 CONFIG = """
@@ -52,7 +52,7 @@ def config(tmp_path):
     ],
 )
 def test_rows_that_cannot_be_are_refused(tmp_path, row, message):
-    text = f"from fer_jax.config import Table, TableRow\ndef get_table():\n    return Table('T', 'd', 'o', [{row}])\n"
+    text = f"from fer_jax.table import Table, TableRow\ndef get_table():\n    return Table('T', 'd', 'o', [{row}])\n"
     (tmp_path / 'table.py').write_text(text)
     with pytest.raises(UserError, match=message):
         load_table(str(tmp_path / 'table.py'))
@@ -60,7 +60,7 @@ def test_rows_that_cannot_be_are_refused(tmp_path, row, message):
 
 def test_a_table_may_take_an_argument(tmp_path):
     (tmp_path / 'table.py').write_text(
-        'from fer_jax.config import Table, TableRow\ndef get_table(side="64"):\n'
+        'from fer_jax.table import Table, TableRow\ndef get_table(side="64"):\n'
         "    return Table(f'T at {side}', 'd', 'o', [TableRow('a', 'c', 'single')])\n"
     )
     assert load_table(str(tmp_path / 'table.py')).title == 'T at 64'
@@ -71,7 +71,7 @@ def test_a_table_may_take_an_argument(tmp_path):
 
 def test_flags_of_prepare_belong_to_a_directory(tmp_path):
     (tmp_path / 'table.py').write_text(
-        'from fer_jax.config import Table, TableRow\ndef get_table():\n'
+        'from fer_jax.table import Table, TableRow\ndef get_table():\n'
         "    return Table('T', 'd', 'o', [TableRow('a', 'c', 'single')], prepare=('--align',))\n"
     )
     with pytest.raises(UserError, match='prepared directories and their flags are wanted'):

@@ -1,6 +1,6 @@
 """AffectNet without contempt: seed 001 and the best published."""
 
-from fer_jax.config import Table, TableRow
+from fer_jax.table import Table, TableRow
 
 CNN = 'configs/affectnet/affectnet_cnn.py'
 RESNET = 'configs/affectnet/resnet18.py'

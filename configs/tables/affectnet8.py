@@ -1,6 +1,6 @@
 """AffectNet, eight emotions: seeds 001 and 004, and the best published."""
 
-from fer_jax.config import Table, TableRow
+from fer_jax.table import Table, TableRow
 
 CNN = 'configs/affectnet/affectnet_cnn.py'
 BASELINE = 'configs/affectnet/baseline_cnn.py'

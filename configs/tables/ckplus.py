@@ -1,6 +1,6 @@
 """Seed 003's table: seven emotions of CK+ in ten folds, drawn per image as published and, beside it, per subject."""
 
-from fer_jax.config import Table, TableRow
+from fer_jax.table import Table, TableRow
 
 BOTH = ('image', 'subject')
 

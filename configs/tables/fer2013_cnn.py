@@ -1,6 +1,6 @@
 """Seed 002's table: six classes of FER2013 (no disgust), faces aligned, chosen on PublicTest, read on PrivateTest."""
 
-from fer_jax.config import Table, TableRow
+from fer_jax.table import Table, TableRow
 
 SHALLOW = 'configs/fer2013/shallow_cnn.py'
 WIDER = 'configs/fer2013/wider_cnn.py'

@@ -1,6 +1,6 @@
 """FER+, majority labels of eight emotions: the best published and ours."""
 
-from fer_jax.config import Table, TableRow
+from fer_jax.table import Table, TableRow
 
 RESNET = 'configs/ferplus/resnet18.py'
 BEST = 'best published'

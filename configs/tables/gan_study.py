@@ -12,7 +12,7 @@ share the pairs and with them the audit by SSIM.
 
 import dataclasses
 
-from fer_jax.config import Table, TableRow, TableStep
+from fer_jax.table import Table, TableRow, TableStep
 
 METHODS = ('confident_learning', 'self_confidence', 'margin', 'aum')
 CONFIGS = 'configs/gan_study'

@@ -1,6 +1,6 @@
 """RAF-DB, seven basic emotions: the best published and ours."""
 
-from fer_jax.config import Table, TableRow
+from fer_jax.table import Table, TableRow
 
 
 def get_table():

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from fer_jax import cli, experiment, runtime
+from fer_jax import cli, run_json, runtime
 from fer_jax.audit_methods import METHODS, MOST_REVIEWED, OUT_OF_FOLD, Options, Subject, trained_for
 from fer_jax.config import load_config
 from fer_jax.data.change_files import changes_in_words
@@ -95,7 +95,7 @@ def audit(config: ConfigDict, names: Sequence[str], output: str, options: Option
         trained = trained_for(subject, name)
         spent = {'seconds': time.perf_counter() - start - trained, 'training_seconds': trained}
         told['methods'][name] = _summary(subject, found[name], digest) | spent
-        experiment.write_json(os.path.join(output, 'audit.json'), told)
+        run_json.write_json(os.path.join(output, 'audit.json'), told)
     reviewed = _suspects_to_review(subject, found[names[0]])
     page = write_review_page(os.path.join(output, 'review.html'), **reviewed)
     return write_audit_report(output, told, found, subject.split, page)
@@ -126,7 +126,7 @@ def _description(subject: Subject, output: str) -> dict[str, Any]:
         UserError: if the directory holds the audit of something else.
     """
     path = os.path.join(output, 'audit.json')
-    told = experiment.describe(subject.config, subject.dataset, methods={})
+    told = run_json.describe(subject.config, subject.dataset, methods={})
     labels = np.char.add(np.char.add(subject.split.ids, '\t'), subject.split.labels.astype(str))
     told['labels_hash'] = hashlib.sha256('\n'.join(labels.tolist()).encode()).hexdigest()[:16]
     if os.path.exists(path):

@@ -7,7 +7,7 @@ import os
 import jax
 from ml_collections import ConfigDict
 
-from fer_jax import clusters, distributed, experiment
+from fer_jax import clusters, distributed, run_json
 from fer_jax.config import flatten
 from fer_jax.data.change_files import changed_file
 from fer_jax.data.dataset import Dataset
@@ -99,7 +99,7 @@ def refuse_other_experiment(config: ConfigDict, workdir: str) -> None:
         return
     if not os.path.exists(os.path.join(workdir, 'config.json')):
         raise UserError(f'{workdir} holds checkpoints of a run without its config.json; choose another --workdir')
-    there, wanted = flatten(experiment.read_run(workdir).config), flatten(config)
+    there, wanted = flatten(run_json.read_run(workdir).config), flatten(config)
     for name, value in wanted.items():
         if there[name] != value and name not in _FREE:
             raise UserError(
@@ -112,7 +112,7 @@ def refuse_other_data(dataset: Dataset, workdir: str) -> None:
     """Refuses a workdir that holds checkpoints trained on other data."""
     if not Checkpoints(workdir).steps():
         return
-    run = experiment.read_run(workdir)
+    run = run_json.read_run(workdir)
     if run.manifest_hash != dataset.manifest_hash:
         raise UserError(
             f'{workdir} was trained on other data: manifest {run.manifest_hash} there, {dataset.manifest_hash} of '

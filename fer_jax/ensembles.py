@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fer_jax import distributed, evaluate, experiment
+from fer_jax import distributed, evaluate, experiment, run_json
 from fer_jax.config import set_field
 from fer_jax.data.dataset import Dataset
 from fer_jax.errors import UserError
@@ -65,7 +65,7 @@ def refuse_other_ensemble(config: ConfigDict, workdir: str) -> None:
 
 def write_members(workdir: str, seeds: Sequence[int]) -> None:
     """Writes ensemble.json."""
-    experiment.write_json(os.path.join(workdir, ENSEMBLE_JSON), {'seeds': list(seeds)})
+    run_json.write_json(os.path.join(workdir, ENSEMBLE_JSON), {'seeds': list(seeds)})
 
 
 def in_words(seeds: Sequence[int]) -> str:

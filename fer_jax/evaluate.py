@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fer_jax import cli, distributed, experiment, runtime
+from fer_jax import cli, distributed, experiment, run_json, runtime
 from fer_jax.data.dataset import SPLITS, Dataset
 from fer_jax.data.preprocess import VIEWS
 from fer_jax.errors import UserError
@@ -98,8 +98,8 @@ def evaluate_runs(
         written = update_scores_file(os.path.join(output, 'scores.json'), split, scores)
     if os.path.abspath(output) not in map(os.path.abspath, workdirs):
         summary = members[0].run.summary if len(groups) == 1 else {}
-        description = experiment.describe(None, dataset, runs=list(workdirs), tta=tta, model_summary=summary)
-        experiment.write_json(os.path.join(output, 'config.json'), description)
+        description = run_json.describe(None, dataset, runs=list(workdirs), tta=tta, model_summary=summary)
+        run_json.write_json(os.path.join(output, 'config.json'), description)
     write_report(output, {split: dataset.splits[split].images for split in read})
     print(quick_table(written))
     print(f'report: {os.path.join(output, "report.md")}   pictures: {os.path.join(output, "figures")}')
@@ -107,9 +107,9 @@ def evaluate_runs(
 
 
 def _refuse_other_images(
-    run: experiment.RunDescription,
+    run: run_json.RunDescription,
     dataset: Dataset,
-    first: experiment.RunDescription,
+    first: run_json.RunDescription,
     predicted: Sequence[_Predicted],
     read: Sequence[str],
 ) -> None:
@@ -145,7 +145,7 @@ def _refuse_output(output: str, workdirs: Sequence[str], manifest_hash: str) -> 
         raise UserError(f'{path} is not from an evaluation; choose another --output') from None
 
 
-def _data_key(run: experiment.RunDescription) -> str:
+def _data_key(run: run_json.RunDescription) -> str:
     return repr(run.config.data.to_dict())
 
 

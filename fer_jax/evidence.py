@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from fer_jax import crossvalidate, experiment, train, translators
+from fer_jax import crossvalidate, experiment, run_json, train, translators
 from fer_jax.data.dataset import Dataset, Split
 from fer_jax.data.stored import StoredImages, fit_images
 from fer_jax.errors import UserError
@@ -119,7 +119,7 @@ def margins_in_training(
         Stopped: after SIGTERM or SIGINT; the same call goes on.
     """
     train.train(_of_all_epochs(config, dataset), os.fspath(directory))
-    run, split = experiment.read_run(os.fspath(directory)), dataset.splits['train']
+    run, split = run_json.read_run(os.fspath(directory)), dataset.splits['train']
     kept = directory / 'margins'
     kept.mkdir(exist_ok=True)
     steps = Checkpoints(os.fspath(directory)).members(run.config.checkpoint.keep_last)
@@ -215,7 +215,7 @@ class Translations:
 
     @staticmethod
     def _trained_as(translator: translators.Translator) -> bool:
-        pair = experiment.read_run(translator.workdir).config.pair
+        pair = run_json.read_run(translator.workdir).config.pair
         return tuple(pair) == (translator.source, translator.target)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fer_jax import experiment
+from fer_jax import experiment, run_json
 from fer_jax.data.dataset import Dataset
 from fer_jax.errors import UserError
 from fer_jax.evaluation.mistakes import Mistakes
@@ -94,7 +94,7 @@ def _maps(
     return len(group), [maps_of(classes_N) for classes_N in classes]
 
 
-def _images(run: experiment.RunDescription, split: str, ids: np.ndarray, datasets: dict[str, Dataset]) -> np.ndarray:
+def _images(run: run_json.RunDescription, split: str, ids: np.ndarray, datasets: dict[str, Dataset]) -> np.ndarray:
     """The images with these ids, as the run's networks got them."""
     key = repr(run.config.data.to_dict())
     if key not in datasets:

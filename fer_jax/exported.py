@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 import fer_jax
-from fer_jax import experiment, zoo
+from fer_jax import run_json, zoo
 from fer_jax.apps.recognized import EMOJI
 from fer_jax.data.preprocess import views
 from fer_jax.errors import UserError
@@ -163,7 +163,7 @@ def _describe(members: Sequence[Member], tta: str) -> dict[str, Any]:
     }
 
 
-def _outside(run: experiment.RunDescription) -> dict[str, Any]:
+def _outside(run: run_json.RunDescription) -> dict[str, Any]:
     """How a face comes to the input's pixels: what the one who calls has to do, in this order."""
     size = run.preprocessing.size
     frame: dict[str, Any] = {

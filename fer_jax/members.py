@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fer_jax import experiment
+from fer_jax import experiment, run_json
 from fer_jax.errors import UserError
 from fer_jax.evaluation.inference import stack_members
 from fer_jax.packed import Packed, is_packed, read_packed, read_variables
@@ -27,7 +27,7 @@ ENSEMBLE_JSON = 'ensemble.json'  # of seeds that were trained together, beside t
 class Member:
     """One checkpoint of a run."""
 
-    run: experiment.RunDescription
+    run: run_json.RunDescription
     step: int
     packed: tuple[str, int] | None = None  # the packed model that holds it, and its place there
 
@@ -103,7 +103,7 @@ def choose_members(source: str, last: int = 0) -> list[Member]:
     """
     if is_packed(source):
         return _choose_packed(read_packed(source), last)
-    run = experiment.read_run(source)
+    run = run_json.read_run(source)
     if run.config.task != 'classify':
         raise UserError(f'{run.workdir} is a run of config.task={run.config.task}; the run of a classifier is wanted')
     if last > run.config.checkpoint.keep_last:
@@ -137,7 +137,7 @@ def find_member(place: str, step: int) -> Member:
     """
     path = place.rpartition(':')[0]
     if not is_packed(path):
-        return Member(experiment.read_run(place), int(step))
+        return Member(run_json.read_run(place), int(step))
     found = [member for member in choose_members(path) if (member.run.workdir, member.step) == (place, step)]
     if not found:
         raise UserError(f'{path} no longer holds {os.path.basename(place)}@{step}')
@@ -152,7 +152,7 @@ def _choose_packed(packed: Packed, last: int) -> list[Member]:
 
 
 def group_members(
-    members: Sequence[Member], same: Sequence[str], key: Callable[[experiment.RunDescription], Hashable]
+    members: Sequence[Member], same: Sequence[str], key: Callable[[run_json.RunDescription], Hashable]
 ) -> list[list[Member]]:
     """Members whose parameters stack: same network, same preprocessing, same `key` of their runs.
 

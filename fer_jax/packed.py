@@ -20,7 +20,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from fer_jax import experiment
+from fer_jax import run_json
 from fer_jax.data.preprocess import VIEWS
 from fer_jax.errors import UserError
 
@@ -43,7 +43,7 @@ class Packed:
     """
 
     path: str
-    runs: tuple[experiment.RunDescription, ...]
+    runs: tuple[run_json.RunDescription, ...]
     members: tuple[tuple[int, int], ...]
     temperature: float
     tta: str
@@ -121,7 +121,7 @@ def read_packed(path: str) -> Packed:
     try:
         runs = tuple(
             dataclasses.replace(
-                experiment.understand_run(f'{path}:{run["name"]}', run['config.json']),
+                run_json.understand_run(f'{path}:{run["name"]}', run['config.json']),
                 temperature=float(header['temperature']),
                 packed_hash=str(header['sha256']),
             )

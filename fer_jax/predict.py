@@ -35,8 +35,8 @@ from fer_jax.apps.watching import watch
 from fer_jax.data.files import printable
 from fer_jax.data.preprocess import VIEWS
 from fer_jax.errors import UserError
-from fer_jax.experiment import RunDescription
 from fer_jax.recognizer import Recognizer
+from fer_jax.run_json import RunDescription
 
 REJECTED = 3
 _SHOWN = 20  # pictures, up to which each gets a line of its own

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fer_jax import experiment
+from fer_jax import experiment, run_json
 from fer_jax.errors import UserError
 from fer_jax.models.state_dicts import read_state_dict
 from fer_jax.models.torchvision import COUNTERPARTS, to_our_layout, torchvision_names
@@ -106,7 +106,7 @@ def recorded(workdir: str) -> dict[str, Any]:
 
 
 def _from_run(source: str, ours: dict[str, np.ndarray], model: str, class_names: Sequence[str]):
-    run = experiment.read_run(source)
+    run = run_json.read_run(source)
     if run.config.task != 'classify':
         raise UserError(f'{source} is a run of config.task={run.config.task}; the run of a classifier is wanted')
     if run.config.model.name != model:

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from fer_jax import checks, cli, distributed, ensembles, experiment, runtime
+from fer_jax import checks, cli, distributed, ensembles, experiment, run_json, runtime
 from fer_jax.clusters import find_membership, visible_gpus
 from fer_jax.config import load_config
 from fer_jax.data.change_files import changes_in_words
@@ -193,8 +193,8 @@ def _begin(setting: Setting, job: Job, told: Mapping[str, Any]) -> Member:
     """A run's first state on the devices, and its config.json on disk."""
     state, source = job.start(setting)
     if distributed.is_main():
-        description = experiment.describe(setting.config, setting.dataset, **told, **source)
-        experiment.write_json(os.path.join(setting.workdir, 'config.json'), description)
+        description = run_json.describe(setting.config, setting.dataset, **told, **source)
+        run_json.write_json(os.path.join(setting.workdir, 'config.json'), description)
     return Member(setting.placement.everywhere(state), setting.checkpoints, setting.workdir)
 
 

@@ -28,7 +28,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from fer_jax import cli, experiment, runtime
+from fer_jax import cli, experiment, run_json, runtime
 from fer_jax.config import set_field
 from fer_jax.data.aside import written_aside
 from fer_jax.data.augment import Augmentation, augment
@@ -176,7 +176,7 @@ def _choose(translators: Mapping[tuple[str, str], Any], targets: Sequence[str], 
 
 def _load_data(workdirs: Sequence[str], exclude: str) -> Dataset:
     """The data of the pairs, less what the audits flag in its training split."""
-    configs = [experiment.read_run(workdir).config for workdir in workdirs]
+    configs = [run_json.read_run(workdir).config for workdir in workdirs]
     for workdir, config in zip(workdirs, configs, strict=True):
         if config.data != configs[0].data:
             raise UserError(f'{workdir} and {workdirs[0]} were trained on different data; translate with each apart')
@@ -255,11 +255,11 @@ def _derive(output: Path, dataset: Dataset, parts: Sequence[Part], make: Make, s
             'csv_sha256': hashlib.sha256((aside / CSV).read_bytes()).hexdigest(),
             'settings': settings,
         }
-        experiment.write_json(str(aside / MANIFEST), described | _how(dataset))
+        run_json.write_json(str(aside / MANIFEST), described | _how(dataset))
 
 
 def _how(dataset: Dataset) -> dict[str, Any]:
-    description = experiment.describe(None, dataset)
+    description = run_json.describe(None, dataset)
     return {name: description[name] for name in ('command', 'versions', 'devices', 'git_revision')}
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
-from fer_jax import experiment
+from fer_jax import run_json
 from fer_jax.errors import UserError
 from fer_jax.evaluation.inference import map_batches
 from fer_jax.models.cyclegan import Generator
@@ -142,11 +142,11 @@ def make_generator(config: ConfigDict, channels: int) -> Generator:
 
 
 def _is_pair(folder: Path) -> bool:
-    return (folder / 'config.json').is_file() and experiment.read_run(os.fspath(folder)).config.task == 'cyclegan'
+    return (folder / 'config.json').is_file() and run_json.read_run(os.fspath(folder)).config.task == 'cyclegan'
 
 
 def _load(workdir: str) -> list[Translator]:
-    run = experiment.read_run(workdir)
+    run = run_json.read_run(workdir)
     if run.config.task != 'cyclegan':
         raise UserError(f'{workdir} is a classifier; the run of a pair is wanted (config.task=cyclegan)')
     size, channels = run.preprocessing.size, run.preprocessing.channels

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from fer_jax import crossvalidate, evaluate, experiment, train
+from fer_jax import crossvalidate, evaluate, experiment, run_json, train
 from fer_jax.errors import UserError
 from fer_jax.evaluation.folds import read_assignment
 from fer_jax.evaluation.predictions import Predictions, load_predictions, save_predictions
@@ -103,7 +103,7 @@ def leave_results(config, workdir):
             predictions[name], predictions['validation'], dataset=data.name, manifest=data.manifest_hash
         )
         update_scores_file(f'{workdir}/scores.json', name, scores | {'tta': config.evaluation.tta})
-    experiment.write_json(f'{workdir}/config.json', experiment.describe(config, data))
+    run_json.write_json(f'{workdir}/config.json', run_json.describe(config, data))
 
 
 @pytest.mark.usefixtures('load')

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from fer_jax import evaluate, experiment, train
+from fer_jax import evaluate, experiment, run_json, train
 from fer_jax.errors import UserError
 from fer_jax.members import find_runs
 from fer_jax.training import classify
@@ -59,7 +59,7 @@ def test_members_are_runs_like_any_other_and_their_ensemble_lies_beside_them(
     np.testing.assert_array_equal(logits(member), logits(alone))
     described = read(member, 'config.json')
     assert described['ensemble'] == {'members': 3, 'seeds': [0, 1, 2], 'how': 'turn'}
-    assert experiment.read_run(member).config == make_config(seed=1, data__order_seed=0)
+    assert run_json.read_run(member).config == make_config(seed=1, data__order_seed=0)
     assert read(member, 'scores.json')['validation']['ensemble'] == read(alone, 'scores.json')['validation']['ensemble']
 
     scores = read(workdir, 'scores.json')

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
-from fer_jax import experiment, tasks, train
+from fer_jax import run_json, tasks, train
 from fer_jax.data.pairs import PairFeed
 from fer_jax.data.synthetic import load_synthetic
 from fer_jax.errors import UserError
@@ -33,7 +33,7 @@ def trained(make_run):
 
 def test_a_pair_leaves_a_run_like_any_other(trained):
     assert Checkpoints(trained).members(9) == [2, 4]
-    run = experiment.read_run(trained)
+    run = run_json.read_run(trained)
     assert (run.config.pair, run.preprocessing.size, run.preprocessing.channels) == (('anger', 'happiness'), 12, 1)
     assert run.summary['train_flops_per_image'] > 3 * run.summary['flops_per_image'] > 0
     parts = [f'{part}_{domain}' for part in ('cycle', 'identity', 'discriminator') for domain in 'ab']
@@ -106,7 +106,7 @@ def test_several_pairs_that_are_stopped_go_on_with_what_is_left(make_run, make_c
     assert os.stat(os.path.join(first, 'checkpoints', '4')).st_mtime_ns == before
     losses = lambda run: [line['train/loss'] for line in lines(run)]
     assert losses(second) == losses(alone) != losses(first)
-    assert experiment.read_run(second).config == experiment.read_run(alone).config
+    assert run_json.read_run(second).config == run_json.read_run(alone).config
     assert find_pairs([workdir]) == [first, second]
     assert len(load_translators(find_pairs([workdir]))) == 4
 

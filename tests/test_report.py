@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax import evaluate, experiment, report
+from fer_jax import evaluate, experiment, report, run_json
 from fer_jax.errors import UserError
 from fer_jax.evaluation.inference import stack_members
 from fer_jax.evaluation.mistakes import load_mistakes
@@ -32,7 +32,7 @@ def make(capsys, *words):
 
 def saliency_of(workdir, steps, images, classes):
     """The mean of the maps of each member alone."""
-    read = experiment.read_run(str(workdir))
+    read = run_json.read_run(str(workdir))
     model = experiment.make_model(read.config, 3)
     shapes = model.init(jax.random.key(0), jnp.zeros((1, 12, 12, 1)))
     maps = []

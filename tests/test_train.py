@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from fer_jax import cli, experiment, feeding, train
+from fer_jax import cli, experiment, feeding, run_json, train
 from fer_jax.data import stored
 from fer_jax.data.prepared import describe, store_prepared
 from fer_jax.data.record_files import RecordFiles
@@ -49,7 +49,7 @@ def test_a_run_leaves_what_the_design_says_and_learns(make_run, dataset):
 
 def test_a_description_is_read_back_as_it_was_trained(make_run, make_config):
     workdir = make_run(data__crop=10, augment__flip=True, evaluation__splits=('validation', 'test'))
-    run = experiment.read_run(workdir)
+    run = run_json.read_run(workdir)
     assert run.config == make_config(data__crop=10, augment__flip=True, evaluation__splits=('validation', 'test'))
     assert (run.preprocessing.crop, run.preprocessing.input_side) == (10, 10)
     assert run.class_names == ('anger', 'fear', 'happiness')
@@ -180,7 +180,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, content):
     if content is not None:
         (tmp_path / 'config.json').write_text(content)
     with pytest.raises(UserError, match=str(tmp_path)):
-        experiment.read_run(str(tmp_path))
+        run_json.read_run(str(tmp_path))
 
 
 # --- prepared data: feeds, classes, splits ---

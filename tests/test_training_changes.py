@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from fer_jax import crossvalidate, evaluate, experiment
+from fer_jax import crossvalidate, evaluate, experiment, run_json
 from fer_jax.errors import UserError
 from fer_jax.evaluation.predictions import load_predictions
 from fer_jax.runs import finished
@@ -119,5 +119,5 @@ def test_a_run_from_before_noise_had_a_section_is_read(make_run):
     old = described(workdir)
     del old['config']['data']['noise']
     old['config']['data']['synthetic']['noise_rate'] = 0.125
-    experiment.write_json(f'{workdir}/config.json', old)
-    assert experiment.read_run(workdir).config.data.noise.rate == 0.125
+    run_json.write_json(f'{workdir}/config.json', old)
+    assert run_json.read_run(workdir).config.data.noise.rate == 0.125

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_jax import experiment, translate
+from fer_jax import experiment, run_json, translate
 from fer_jax.data.augment import Augmentation
 from fer_jax.errors import UserError
 from fer_jax.translators import load_translators
@@ -66,7 +66,7 @@ def audit_of(ids, path):
 def test_images_are_translations_of_training_images_and_training_adds_them(pair, tmp_path, capsys):
     output = tmp_path / 'out'
     assert translate.main([f'--run={pair}', '--to=happiness,anger', '--count=21', f'--output={output}']) == 0
-    rows, dataset = read(output), experiment.load_data(experiment.read_run(pair).config)
+    rows, dataset = read(output), experiment.load_data(run_json.read_run(pair).config)
     assert [row['label'] for row in rows] == ['happiness'] * 11 + ['anger'] * 10
     train, translators = dataset.splits['train'], load_translators([pair])
     place = {identity: index for index, identity in enumerate(train.ids.tolist())}
@@ -82,7 +82,7 @@ def test_images_are_translations_of_training_images_and_training_adds_them(pair,
     assert told['parts'][0]['sources_available'] == 20
     assert sorted(path.name for path in (output / 'figures').iterdir()) == ['to_anger.png', 'to_happiness.png']
     assert f'--config.data.extra={output}/translations.csv' in capsys.readouterr().out
-    config = experiment.read_run(pair).config.copy_and_resolve_references()
+    config = run_json.read_run(pair).config.copy_and_resolve_references()
     with config.unlocked():
         config.data.extra = (str(output / 'translations.csv'),)
     more = experiment.load_data(config).splits['train']
@@ -117,7 +117,7 @@ def test_a_killed_command_goes_on_to_the_same_bytes(pair, tmp_path, monkeypatch)
 def test_copies_are_as_many_of_each_emotion_and_no_flagged_image_is_used(pair, tmp_path, monkeypatch):
     made = tmp_path / 'made'
     translate.main([f'--run={pair}', '--to=happiness', '--count=13', f'--output={made}'])
-    dataset = experiment.load_data(experiment.read_run(pair).config)
+    dataset = experiment.load_data(run_json.read_run(pair).config)
     train = dataset.splits['train']
     happy = train.ids[train.labels == dataset.class_names.index('happiness')]
     audit = audit_of([*happy[:12], read(made)[0]['source']], tmp_path / 'audit.csv')

@@ -19,7 +19,7 @@ import numpy as np
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from fer_jax import distributed, experiment
+from fer_jax import distributed, experiment, run_json
 from fer_jax.config import default_config, flatten
 from fer_jax.data.dataset import Dataset, Split
 from fer_jax.data.feed import Feed
@@ -238,7 +238,7 @@ def _finish(setting: Setting) -> None:
     metrics = setting.checkpoints.position(step)['metrics']
     rule = CHOSEN_BY if CHOSEN_BY in metrics else 'the last one, as no judge scores them'
     found = {'pair': list(setting.config.pair), 'step': step, 'chosen_by': rule, 'metrics': metrics}
-    experiment.write_json(os.path.join(setting.workdir, 'pair.json'), found)
+    run_json.write_json(os.path.join(setting.workdir, 'pair.json'), found)
     print(f'{setting.workdir} is trained; step {step} is the one to translate with ({rule})')
     for domain, (source, target) in zip(
         ('a_to_b', 'b_to_a'), (setting.config.pair, setting.config.pair[::-1]), strict=True

@@ -209,8 +209,13 @@ def summarize_model(model: nn.Module, preprocessing: Preprocessing) -> dict[str,
     """
     if hasattr(model, 'norm_groups'):  # which need not divide the batch below
         model = model.clone(norm_groups=1)
-    side, batch = preprocessing.input_side, 8
-    images = jax.ShapeDtypeStruct((batch, side, side, preprocessing.channels), jnp.float32)
+    return dict(_summarize(model, preprocessing.input_side, preprocessing.channels))
+
+
+@functools.cache  # once for the folds and members of a command
+def _summarize(model: nn.Module, side: int, channels: int) -> dict[str, float | int]:
+    batch = 8
+    images = jax.ShapeDtypeStruct((batch, side, side, channels), jnp.float32)
     variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), images)
 
     def loss(params, variables, images):

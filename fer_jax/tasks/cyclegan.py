@@ -94,10 +94,11 @@ def make_job(setting: Setting) -> Job:
         raise UserError(f'{dataset.name} has images of {height}x{width} pixels; square ones are wanted')
     wanted = config.cyclegan
     widths = [wanted.discriminator_width * min(2**layer, 8) for layer in range(wanted.discriminator_layers)]
+    options = OptimizerOptions(**config.optimizer)
     task = cyclegan.Task(
         generator=make_generator(config, channels),
         discriminator=Discriminator(tuple(widths), jnp.dtype(config.model.dtype)),
-        optimizer=make_optimizer(OptimizerOptions(**config.optimizer), setting.schedule),
+        optimizer=make_optimizer(options, setting.schedule),
         size=height,
         channels=channels,
         flip=config.augment.flip,
@@ -106,7 +107,7 @@ def make_job(setting: Setting) -> Job:
     )
     start = lambda setting: cyclegan.init_state(task, jax.random.key(setting.config.seed))
     translate = _make_translate(task.generator, setting)
-    summary = summarize(task, jax.eval_shape(lambda: start(setting)), config.train.batch_size)
+    summary = dict(summarize(dataclasses.replace(task, optimizer=None), options, config.train.batch_size))
     preprocessing = Preprocessing(height, channels, mean=127.5, deviation=127.5)  # `cyclegan.to_range`
     return Job(
         start=lambda setting: (start(setting), {}),
@@ -123,13 +124,19 @@ def make_job(setting: Setting) -> Job:
     )
 
 
-def summarize(task: cyclegan.Task, state: cyclegan.State, batch_size: int) -> dict[str, float | int]:
+@functools.cache  # once for several pairs
+def summarize(task: cyclegan.Task, options: OptimizerOptions, batch_size: int) -> dict[str, float | int]:
     """Parameters, and floating-point operations as XLA counts them in the program it is given.
+
+    Args:
+        task: without its optimiser, which `options` describe.
 
     Returns:
         `parameters` and `discriminator_parameters` of one network each, `flops_per_image` of a translation, and
         `train_flops_per_image`, of a training step for each of its pairs of images.
     """
+    task = dataclasses.replace(task, optimizer=make_optimizer(options, lambda _: options.learning_rate))
+    state = jax.eval_shape(functools.partial(cyclegan.init_state, task), jax.random.key(0))
     shape = (batch_size, task.size, task.size, task.channels)
     batch = {f'images_{domain}': jax.ShapeDtypeStruct(shape, jnp.uint8) for domain in 'ab'}
     forward = functools.partial(cyclegan.translate, task.generator)

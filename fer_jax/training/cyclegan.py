@@ -220,7 +220,8 @@ def _exchange(key, pools: dict[str, Pool], made) -> tuple[dict[str, Pool], dict[
 
 def _generator_loss(task: Task, generators, discriminators, real) -> tuple[Array, tuple[dict, dict]]:
     """The loss, its parts, and the images made for each domain."""
-    apply = lambda direction, images: task.generator.apply({'params': generators[direction]}, images)
+    generate, judge = _traced_once(task.generator), _traced_once(task.discriminator)
+    apply = lambda direction, images: generate(generators[direction], images)
     parts, made, loss = {}, {}, 0.0
     for direction, (source, target) in _DIRECTIONS.items():
         if not task.identity:
@@ -231,11 +232,19 @@ def _generator_loss(task: Task, generators, discriminators, real) -> tuple[Array
         parts[f'identity_{target}'] = _distance(same, real[target])
         loss += task.cycle * task.identity * parts[f'identity_{target}']
     for direction, (source, target) in _DIRECTIONS.items():
-        scores = task.discriminator.apply({'params': discriminators[target]}, made[target])
+        scores = judge(discriminators[target], made[target])
         parts[f'adversarial_{direction}'] = jnp.mean(jnp.square(scores - 1))
         parts[f'cycle_{source}'] = _distance(apply(_BACK[direction], made[target]), real[source])
         loss += parts[f'adversarial_{direction}'] + task.cycle * parts[f'cycle_{source}']
     return loss, (parts, jax.lax.stop_gradient(made))
+
+
+def _traced_once(network: nn.Module):
+    """The network as a function of parameters and images, whose two passes of one shape are one part of the program.
+
+    A function of its own for each trace, since a network is traced otherwise where its operations are counted.
+    """
+    return jax.jit(lambda params, images: network.apply({'params': params}, images))
 
 
 def _distance(first, second):
@@ -244,10 +253,11 @@ def _distance(first, second):
 
 def _discriminator_loss(task: Task, discriminators, real, shown) -> tuple[Array, tuple[dict, Array]]:
     """The loss, its parts, and the share of patches judged rightly."""
+    judge = _traced_once(task.discriminator)
     parts, right = {}, []
     for domain in 'ab':
         images = jnp.concatenate([real[domain], shown[domain]])
-        scores = task.discriminator.apply({'params': discriminators[domain]}, images)
+        scores = judge(discriminators[domain], images)
         of_real, of_made = jnp.split(scores, [len(real[domain])])
         loss = (jnp.mean(jnp.square(of_real - 1)) + jnp.mean(jnp.square(of_made))) / 2
         parts[f'discriminator_{domain}'] = loss

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from fer_jax import cli, runtime, several, train
+from fer_jax import cli, run_json, runtime, several, train
 from fer_jax.audit import Options, audit
 from fer_jax.audit_methods import METHODS
 from fer_jax.config import default_config, load_config
@@ -61,6 +61,11 @@ class Cell:
             config.data.noise.confusion = str(self.directory.parent / 'clean' / 'scores.json')
         return config.lock()
 
+    @property
+    def pairs_json(self) -> Path:
+        """The configuration of the pairs that `ssim` goes by."""
+        return self.directory / 'pairs.json'
+
     def read(self) -> dict:
         """audit.json, or {}."""
         path = self.directory / 'audit.json'
@@ -89,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     output = Path(flags.output) / flags.data
     cells = list(_cells(flags, output, methods))
     for cell in cells:
-        _refuse_another(cell, config, flags.folds)
+        _refuse_another(cell, config, flags)
     if not flags.table:
         runtime.configure()
         for number, cell in enumerate(cells, 1):
@@ -129,11 +134,14 @@ def _cells(flags: argparse.Namespace, output: Path, methods: Sequence[str]) -> I
                 yield Cell(kind, rate, seed, output / f'{kind}_{100 * rate:g}_seed{seed}')
 
 
-def _refuse_another(cell: Cell, config: ConfigDict, folds: int) -> None:
+def _refuse_another(cell: Cell, config: ConfigDict, flags: argparse.Namespace) -> None:
     """Refuses a cell that is there of another configuration: the table would take it for this one's."""
     read = cell.read()
     others = [*other_fields(read['config'], cell.configure(config))] if read else []
-    others += [('folds', of['folds']['count'], folds) for of in read.get('methods', {}).values() if 'folds' in of]
+    others += [('folds', of['folds']['count'], flags.folds) for of in read.get('methods', {}).values() if 'folds' in of]
+    if flags.pairs and cell.pairs_json.exists():
+        wanted = _pairs_of(cell.configure(config), flags.pairs)
+        others += other_fields(json.loads(cell.pairs_json.read_text()), wanted)
     for name, there, here in others:
         if there != here:
             raise UserError(
@@ -151,7 +159,10 @@ def _do(config: ConfigDict, cell: Cell, methods: Sequence[str], flags: argparse.
         train.train(clean.lock(), str(cell.directory.parent / 'clean'))
     config = cell.configure(config)
     if 'ssim' in missing:
-        several.train_in_turn(_pairs_of(config, flags.pairs), str(pairs), train.train)
+        wanted = _pairs_of(config, flags.pairs)
+        cell.directory.mkdir(parents=True, exist_ok=True)
+        run_json.write_json(str(cell.pairs_json), wanted.to_dict())
+        several.train_in_turn(wanted, str(pairs), train.train)
     if 'random' in missing:  # before the others, whose figures audit.md then has
         audit(config, ['random'], str(cell.directory), Options(share=cell.rate, seed=cell.seed))
     automatic = [name for name in missing if name != 'random']

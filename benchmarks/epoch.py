@@ -142,7 +142,8 @@ class _Theirs:
         self._images = torch.tensor(images.transpose(0, 3, 1, 2)).to(device)
         self._labels = torch.tensor(labels).long().to(device)
         self._first = torch.tensor(_middle(images[: flags.batch]).transpose(0, 3, 1, 2)).to(device)
-        self._loss = torch.compile(self._measure) if variant == 'compiled' else self._measure
+        if variant == 'compiled':
+            self._measure, self._warp = torch.compile(self._measure), torch.compile(self._warp)
         self._loader = None
         if variant == 'DataLoader':
             workers = len(os.sched_getaffinity(0))
@@ -167,14 +168,17 @@ class _Theirs:
         for _ in range(count):
             for images, labels in self._loader or self._batches():
                 self._optimizer.zero_grad(set_to_none=True)
-                self._loss(images.to(self._device), labels.to(self._device)).backward()
+                self._measure(images.to(self._device), labels.to(self._device)).backward()
                 self._optimizer.step()
         machine.wait()
 
     def _batches(self):
         order = torch.randperm(len(self._labels), device=self._device)
         for rows in order[: len(order) // self._batch * self._batch].split(self._batch):
-            yield _warp(self._images[rows], _maps(len(rows), self._device)), self._labels[rows]
+            yield self._warp(self._images[rows]), self._labels[rows]
+
+    def _warp(self, images):
+        return _warp(images, _maps(len(images), self._device))
 
     def _measure(self, images, labels):
         deviation, mean = torch.std_mean(images, (1, 2, 3), correction=0, keepdim=True)
@@ -213,7 +217,8 @@ def _maps(count: int, device: str) -> torch.Tensor:
 
 def _warp(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     """Bilinear, edge pixels repeated outside: float32 [N, C, 40, 40]."""
-    theta = maps[:, [1, 0]][:, :, [1, 0, 2]] * torch.tensor([_SIDE, _SIDE, 2.0], device=maps.device) / _STORED
+    turned = torch.cat([maps[:, :, :2].flip(1, 2) * _SIDE, maps[:, :, 2:].flip(1) * 2], 2)  # x before y
+    theta = turned / _STORED
     grid = torch.nn.functional.affine_grid(theta, (*images.shape[:2], _SIDE, _SIDE), align_corners=False)
     return torch.nn.functional.grid_sample(images.float(), grid, padding_mode='border', align_corners=False)
 

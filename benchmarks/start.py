@@ -43,7 +43,7 @@ labels = torch.randint(0, 7, (batch,), device=sys.argv[2])
 loss = torch.nn.functional.cross_entropy(network(images), labels)
 loss.backward()
 optimizer.step()
-print(loss.item())
+print(loss.item(), flush=True)
 print(open('/proc/self/status').read())
 """
 
@@ -73,8 +73,11 @@ def main(argv: Sequence[str] | None = None) -> None:
                 for cache in ('empty', 'filled'):
                     found[cache].append(_first_step(name, data, f'{place}{cache}', f'{place}cache', flags.batch))
                 began = time.perf_counter()
-                words = subprocess.run(pytorch, check=True, stdout=subprocess.PIPE, text=True).stdout
-                found['pytorch'].append((time.perf_counter() - began, machine.most_memory(words)))
+                with subprocess.Popen(pytorch, stdout=subprocess.PIPE, text=True) as process:
+                    if not process.stdout.readline():
+                        sys.exit('PyTorch ended; what it said is above')
+                    took = time.perf_counter() - began
+                    found['pytorch'].append((took, machine.most_memory(process.stdout.read())))
             seconds, memory = zip(*(zip(*of, strict=True) for of in found.values()), strict=True)
             cells = [*map(_cell, seconds), *(f'{statistics.median(of):,.0f}' for of in memory)]
             print(f'| `{name}` | {" | ".join(cells)} |')

@@ -3,7 +3,8 @@
     python -m fer_jax.audit --method=NAME[,NAME…] --config=FILE [--config.KEY=VALUE …] --output=DIR
         [--share=S | --threshold=T] [--pairs=DIR[,DIR…]] [--runs=DIR] [--folds=K] [--like=OTHER.csv]
 
-The training split is the one that the configuration describes; no image of validation or test is judged, or has a say.
+The training split is the one that the configuration describes; no image of validation or test is judged, or has a
+say, unless a judge chose the pairs that `ssim` is given by validation.
 Of each method DIR/METHOD.csv (id, label, score, flag, suggested), which `config.data.exclude` takes, and figures are
 written; of all of them audit.json and audit.md; and review.html, a page on which a person goes through the suspects of
 the first one. What methods need is trained if it is missing, in DIR/runs or --runs; the same command goes on where it

@@ -19,7 +19,7 @@ from fer_jax.training.optimizer import OptimizerOptions, peak_rate
 # Names, what fits, and what to say of what does not.
 _RANGES = (
     (
-        'train.batch_size train.max_bad_steps evaluation.batch_size evaluation.last checkpoint.keep_last '
+        'train.batch_size train.max_bad_steps evaluation.batch_size checkpoint.keep_last '
         'model.norm_groups log_every_steps augment.crop_aspect schedule.plateau_patience data.synthetic.num_train '
         'cyclegan.width cyclegan.discriminator_width cyclegan.discriminator_layers cyclegan.samples '
         'cyclegan.score_images ensemble.members',
@@ -30,9 +30,9 @@ _RANGES = (
         'seed data.size train.steps train.epochs train.steps_per_dispatch train.mixup train.cutmix '
         'train.early_stopping optimizer.learning_rate optimizer.base_batch_size optimizer.weight_decay '
         'optimizer.clip_norm optimizer.clip_value schedule.warmup_epochs schedule.step_start_epochs '
-        'schedule.restart_factor evaluation.every_steps checkpoint.every_steps checkpoint.snapshot_steps '
-        'augment.rotate augment.shift augment.shear augment.brightness augment.contrast cyclegan.blocks cyclegan.cycle '
-        'cyclegan.identity cyclegan.pool cyclegan.samples_every',
+        'schedule.restart_factor evaluation.every_steps evaluation.last checkpoint.every_steps '
+        'checkpoint.snapshot_steps augment.rotate augment.shift augment.shear augment.brightness augment.contrast '
+        'cyclegan.blocks cyclegan.cycle cyclegan.identity cyclegan.pool cyclegan.samples_every',
         lambda value: value >= 0,
         'at least 0',
     ),

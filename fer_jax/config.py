@@ -153,7 +153,7 @@ def default_config() -> ConfigDict:
     evaluation.every_steps = 0  # validation during training; 0 = once per epoch
     evaluation.batch_size = 256  # images per step
     evaluation.tta = 'none'  # test-time augmentation: none, flip, five_crop, ten_crop
-    evaluation.last = 1  # members of the run's own ensemble: its last N checkpoints
+    evaluation.last = 1  # members of the run's own ensemble: its last N checkpoints; 0 = the best one by validation
     evaluation.splits = ('validation',)  # read at the end of training, () for none; test only when named here
 
     checkpoint = config.checkpoint = ConfigDict()

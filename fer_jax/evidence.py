@@ -82,6 +82,7 @@ def _of_training_alone(config: ConfigDict) -> ConfigDict:
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.train.early_stopping = 0
+        config.evaluation.last = max(1, config.evaluation.last)  # not the best one by validation
     return config
 
 

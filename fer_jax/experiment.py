@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
+from fer_jax import run_json
 from fer_jax.data import stored
 from fer_jax.data.additions import add_pictures
 from fer_jax.data.augment import Augmentation
@@ -166,7 +167,7 @@ def _stored_figures(images: StoredImages | ChainedImages) -> tuple[float, float]
     if key not in kept:
         kept[key] = pixel_figures(images, 'mean and deviation of the training pixels')
         with contextlib.suppress(OSError):  # the data may be read-only
-            write_json(path, kept)
+            run_json.write_json(path, kept)
     mean, deviation = kept[key]
     return mean, deviation
 

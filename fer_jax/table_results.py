@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fer_jax import rehearsal
 from fer_jax.data.change_files import read_rows
@@ -106,19 +108,33 @@ def _pooled(jobs: Sequence[Job], output: Path, run: Run | None) -> dict[str, Any
     """Scores of all seeds' members in one ensemble; made once for the same members."""
     settings, found = jobs[0].config().evaluation, [job.results() for job in jobs]
     splits, last = settings.splits, min(jobs[0].row.last or settings.last, settings.last)
-    wanted = [member['step'] for scores in found for member in scores[splits[-1]]['members'][-last:]]
     name = [jobs[0].workdir.parent.name, f'last{last}', *(str(job.seed) for job in jobs)]
     pooled = output / 'pooled' / '_'.join(name)
-    complete = lambda: all(
-        [member['step'] for member in read_scores_if_any(pooled).get(split, {}).get('members', [])] == wanted
-        for split in splits
-    )
+
+    def complete():
+        there = read_scores_if_any(pooled)
+        return all(_same_members(there.get(split, {}), [scores[split] for scores in found], last) for split in splits)
+
     if run and not complete():
         runs = ','.join(str(job.workdir) for job in jobs)
         for split in splits:
             how = [f'--last={last}', f'--tta={settings.tta}', f'--output={pooled}']
             run(['fer_jax.evaluate', f'--runs={runs}', f'--split={split}', *how])
     return read_scores_if_any(pooled) if complete() else {}
+
+
+def _same_members(pooled: Mapping[str, Any], scores: Sequence[Mapping[str, Any]], last: int) -> bool:
+    """Whether an ensemble is of the last members of these runs, as they are now, and read as they are.
+
+    A run that was trained anew has the same steps; by its accuracies it is known. Members that are computed together
+    may be rounded otherwise, which moves an image or two.
+    """
+    there, wanted = pooled.get('members', []), [member for of_run in scores for member in of_run['members'][-last:]]
+    return (
+        [member['step'] for member in there] == [member['step'] for member in wanted]
+        and {pooled['tta'], pooled['manifest']} == {of_run[name] for of_run in scores for name in ('tta', 'manifest')}
+        and np.allclose(*([member['accuracy'] for member in members] for members in (there, wanted)), atol=1e-3)
+    )
 
 
 def _read_effects(of_row: Sequence[Sequence[Job]]) -> list[Effect]:

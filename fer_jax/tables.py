@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +116,15 @@ def choose_rows(table: Table, names: str | None, seeds: str | None, ways: str | 
             if way not in known:
                 has = f'these are made by {", ".join(known)}' if known else 'no row here is a cross-validation'
                 raise UserError(f'--fold-by={ways}: no row makes folds by {way!r}; {has}')
-        left = lambda row: tuple(way for way in row.fold_by if way in ways.split(','))
-        rows = [dataclasses.replace(row, fold_by=left(row)) for row in rows if left(row)]
+        rows = [_folded_by(row, ways.split(',')) for row in rows if set(row.fold_by) & set(ways.split(','))]
     return rows
+
+
+def _folded_by(row: TableRow, ways: Sequence[str]) -> TableRow:
+    """The row with some of its ways to make folds; what is published belongs to its first."""
+    left = tuple(way for way in row.fold_by if way in ways)
+    published = {} if left[0] == row.fold_by[0] else {'published': None, 'source': ''}
+    return dataclasses.replace(row, fold_by=left, **published)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -155,6 +161,11 @@ class Job:
             UserError: if it cannot be, or its folds do not fit the row.
         """
         config = load_config(self.row.config, self.flags)
+        if config.ensemble.members > 1:
+            raise UserError(
+                f'row {self.row.name!r}: config.ensemble.members is {config.ensemble.members}, and a row trains a run '
+                'for each of its seeds; leave it at 1, and take seeds and read="pooled"'
+            )
         if self.by:
             check_folds(config.data.folds, 0, config.data.fold_validation)
         elif config.data.folds:

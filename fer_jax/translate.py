@@ -237,7 +237,7 @@ def _derive(output: Path, dataset: Dataset, parts: Sequence[Part], make: Make, s
         digests = derive_images(parts, train.images, make, work, output.name)
         _draw(aside / 'figures', work, parts, train.images)
         (work / 'images').rename(aside / 'images')
-        write_csv(aside / CSV, parts, train.ids)
+        write_csv(aside / CSV, parts, train.ids, digests)
         described = {
             'count': sum(len(part.rows) for part in parts),
             'size_and_channels': list(train.images.shape[2:]),

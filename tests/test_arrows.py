@@ -19,13 +19,13 @@ SCORING = tuple(
 # Of the modules directly in fer_jax/, what a task needs to build its part of the train command.
 SHARED = tuple(
     f'{PACKAGE}.{name}'
-    for name in ('config', 'evaluate', 'experiment', 'judges', 'members', 'pretrained', 'translators')
+    for name in ('config', 'evaluate', 'experiment', 'judges', 'members', 'pretrained', 'run_json', 'translators')
 )
 
 # What the modules under a name may import from the package. The longest matching name counts.
 # Modules directly in fer_jax/ are commands and what commands share: they import from anywhere.
 ALLOWED = {
-    'configs': ('fer_jax.config',),
+    'configs': ('fer_jax.config', 'fer_jax.table'),
     **dict.fromkeys(COMMON, ()),
     'fer_jax.zoo': (),
     'fer_jax.data': ('fer_jax.data',),

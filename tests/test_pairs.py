@@ -84,7 +84,7 @@ def test_a_pair_that_is_stopped_goes_on_to_the_same_bits(make_run, tmp_path, tra
         assert drop(lines(stopped), part) == drop(lines(whole), part) == drop(lines(trained), part)
     for found in (lines(stopped), lines(whole)):  # batches of other sizes may be rounded otherwise
         for line, expected in zip(drop(found, 'validation/'), drop(lines(trained), 'validation/'), strict=True):
-            assert line == pytest.approx(expected, rel=1e-5)
+            assert line == pytest.approx(expected, rel=1e-4)
     one, other = (jax.tree.leaves(jax.device_get(state)) for state in states)
     assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 

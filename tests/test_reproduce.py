@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from fer_jax import reproduce as reproducing
+from fer_jax import table_results
 from fer_jax.errors import UserError
 from fer_jax.reproduce import main
 from fer_jax.table import Table
@@ -103,6 +104,24 @@ def reproduce(folder, *flags):
     ]
     environment = os.environ | {'XLA_FLAGS': '', 'JAX_PLATFORMS': 'cpu'}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def test_an_ensemble_of_runs_that_are_trained_anew_is_another():
+    member = lambda step, accuracy: {'step': step, 'accuracy': accuracy}
+    about = {'tta': 'flip', 'manifest': 'abc'}
+    runs = [about | {'members': [member(2, 0.25), member(4, number / 8)]} for number in (5, 6)]
+    pooled = about | {'members': [member(4, 0.6251), member(4, 0.75)]}
+    assert table_results._same_members(pooled, runs, 1)
+    for other in (
+        {},
+        pooled | {'tta': 'none'},
+        pooled | {'manifest': 'abd'},
+        pooled | {'members': [member(4, 0.625), member(4, 0.5)]},
+        pooled | {'members': [member(2, 0.625), member(4, 0.75)]},
+        pooled | {'members': pooled['members'][:1]},
+    ):
+        assert not table_results._same_members(other, runs, 1)
+    assert not table_results._same_members(pooled, runs, 2)
 
 
 def test_a_table_is_trained_once_and_says_what_the_scores_say(table, in_process, capsys, monkeypatch):

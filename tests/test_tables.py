@@ -1,5 +1,7 @@
 """Table files: what is refused, what the flags leave, and what rows ask to be trained."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -91,6 +93,10 @@ def test_flags_leave_rows_seeds_and_ways():
     assert [row.seeds for row in choose_rows(table, None, '1', None)] == [(1,), (1,)]
     (left,) = choose_rows(table, None, None, 'subject')
     assert (left.name, left.fold_by) == ('folds', ('subject',))
+    published = dataclasses.replace(ROWS[0], published=99.2, source='a paper')
+    for ways, there in (('image', (99.2, 'a paper')), ('subject', (None, '')), ('subject,image', (99.2, 'a paper'))):
+        (left,) = choose_rows(dataclasses.replace(table, rows=[published]), None, None, ways)
+        assert (left.published, left.source) == there  # of folds by image
     with pytest.raises(UserError, match="folds by 'sequence'; these are made by image, subject"):
         choose_rows(table, None, None, 'sequence')
     with pytest.raises(UserError, match='no row here is a cross-validation'):
@@ -113,6 +119,8 @@ def test_a_row_of_folds_asks_for_a_cross_validation_per_seed_and_way(config, tmp
     assert jobs[0].results() == {}
     with pytest.raises(UserError, match='at least 3 are wanted'):
         jobs_of(TableRow('a', config, 'single', fold_by=('image',)), tmp_path)[0].config()
+    with pytest.raises(UserError, match=r"row 'a': config.ensemble.members is 2, .* leave it at 1"):
+        jobs_of(TableRow('a', config, 'single', overrides={'ensemble.members': 2}), tmp_path)[0].config()
     with pytest.raises(UserError, match='has to say how its folds are made'):
         jobs_of(TableRow('a', f'{config}:10', 'single'), tmp_path)[0].config()
 

@@ -75,6 +75,14 @@ def test_a_repeated_run_may_ask_for_another_evaluation_but_not_for_another_exper
         make_run(seed=1)
 
 
+def test_the_best_step_is_scored_where_none_of_the_last_is_asked_for(make_run):
+    # A rate of 0 gives all steps the same accuracy, of which the earliest is the best.
+    workdir = make_run(optimizer__learning_rate=0.0, evaluation__last=0, checkpoint__keep_last=1)
+    with open(os.path.join(workdir, 'scores.json')) as file:
+        assert [member['step'] for member in json.load(file)['validation']['members']] == [4]
+    assert Checkpoints(workdir).steps() == [4, 8]
+
+
 def test_of_a_run_that_stops_early_without_a_member_the_best_step_is_scored_once(make_run, capsys):
     changes = {'train__steps': 60, 'train__early_stopping': 1, 'checkpoint__snapshot_steps': 60}
     changes |= {'optimizer__learning_rate': 0.0, 'evaluation__splits': ('test',)}

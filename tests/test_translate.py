@@ -1,6 +1,7 @@
 """New training images by a tiny pair on drawn faces: which, how many, where, and the same after a kill."""
 
 import csv
+import hashlib
 import json
 import os
 import subprocess
@@ -76,6 +77,7 @@ def test_images_are_translations_of_training_images_and_training_adds_them(pair,
         assert (row['run'], row['step']) == (pair, '4')
         wanted = translators[row['source_label'], row['label']](train.images[[index]])[0, ..., 0]
         np.testing.assert_array_equal(np.asarray(Image.open(output / row['path'])), wanted)
+        assert hashlib.sha256((output / row['path']).read_bytes()).hexdigest().startswith(row['sha256'])
     assert len({(row['source'], row['label']) for row in rows}) == 21
     told = json.loads((output / 'translations.json').read_text())
     assert (told['count'], [part['images'] for part in told['parts']]) == (21, [11, 10])

@@ -34,4 +34,6 @@ def get_config(size='64'):
     config.schedule.name = 'plateau'
     config.schedule.plateau_factor = 0.5
     config.schedule.plateau_patience = 7
+
+    config.evaluation.last = 0  # the best step by validation
     return config

@@ -24,4 +24,6 @@ def get_config():
     config.optimizer.name = 'adam'
     config.optimizer.learning_rate = 5e-4
     config.schedule.name = 'constant'
+
+    config.evaluation.last = 0  # the best step by validation
     return config

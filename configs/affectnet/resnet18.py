@@ -36,4 +36,5 @@ def get_config():
     config.schedule.warmup_epochs = 2.0
 
     config.evaluation.tta = 'flip'
+    config.evaluation.last = 0  # the best step by validation
     return config

@@ -35,4 +35,5 @@ def get_config():
     config.schedule.warmup_epochs = 3.0
 
     config.evaluation.tta = 'ten_crop'
+    config.evaluation.last = 0  # the best step by validation
     return config

@@ -37,10 +37,8 @@ def seed_001(steps_per_pass):
     config.schedule.plateau_factor = 0.5
     config.schedule.plateau_patience = 7
 
-    # The best step by validation is the one before 20 without a better.
     config.evaluation.every_steps = steps_per_pass
-    config.evaluation.last = 21
-    config.checkpoint.keep_last = 21
+    config.evaluation.last = 0  # the best step by validation
     return config
 
 

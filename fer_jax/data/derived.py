@@ -17,7 +17,7 @@ import numpy as np
 from fer_jax.data.dataset import Split
 from fer_jax.errors import UserError
 
-COLUMNS = ('path', 'label', 'source', 'source_label', 'run', 'step')
+COLUMNS = ('path', 'label', 'source', 'source_label', 'run', 'step', 'sha256')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -124,19 +124,22 @@ def picture_path(part: str, number: int) -> str:
     return f'images/{part}/{number:06d}.png'
 
 
-def write_csv(path: str | os.PathLike[str], parts: Sequence[Part], ids: np.ndarray) -> None:
+def write_csv(
+    path: str | os.PathLike[str], parts: Sequence[Part], ids: np.ndarray, digests: Mapping[str, Sequence[str]]
+) -> None:
     """Writes the CSV of all parts; see `COLUMNS`.
 
     Args:
         ids: of the training split.
+        digests: of each part's pictures, so that other pictures make another file.
     """
     with open(path, 'w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file, lineterminator='\n')
         writer.writerow(COLUMNS)
         for part in parts:
-            for number, (row, step) in enumerate(zip(part.rows, part.steps, strict=True)):
+            for number, (row, step, digest) in enumerate(zip(part.rows, part.steps, digests[part.name], strict=True)):
                 place = picture_path(part.name, number)
-                writer.writerow((place, part.label, ids[row], part.source_label, part.run, step))
+                writer.writerow((place, part.label, ids[row], part.source_label, part.run, step, digest[:16]))
 
 
 def count_labels(path: str | os.PathLike[str]) -> dict[str, int]:

@@ -277,8 +277,9 @@ def _check_assignment(assignment: Assignment, runs: Sequence[_Fold]) -> None:
 
 def training_seconds(workdir: Path) -> float:
     path = workdir / 'metrics.jsonl'
-    lines = path.read_text(encoding='utf-8').splitlines() if path.is_file() else []
-    return float(json.loads(lines[-1])['seconds']) if lines else 0.0
+    lines = path.read_text(encoding='utf-8').splitlines(keepends=True) if path.is_file() else []
+    whole = [line for line in lines if line.endswith('\n')]  # a kill can cut the last one short
+    return float(json.loads(whole[-1])['seconds']) if whole else 0.0
 
 
 def _flat(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:

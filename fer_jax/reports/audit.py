@@ -88,7 +88,7 @@ def write_audit_report(
     rows = method_rows(told['methods'])
     sections = [
         f'# Audit of the training labels of {told["manifest"]["dataset"]}\n',
-        f'{len(split):,} images. No image of validation or test is judged, or has a say.\n',
+        f'{len(split):,} images. No image of validation or test is judged.\n',
         '## Methods\n\n' + markdown_table(COLUMNS, rows, right=range(1, len(COLUMNS))),
         _rules(told['methods']),
         '## Flagged per class\n\n' + _per_class(told['methods'], names),

@@ -179,3 +179,12 @@ def test_folds_that_do_not_fit_are_refused(workdir, damage, message):
     damage(workdir)
     with pytest.raises(UserError, match=message):
         folds.score_folds(workdir)
+
+
+def test_seconds_are_those_of_the_last_whole_line(tmp_path):
+    assert folds.training_seconds(tmp_path) == 0.0
+    record = tmp_path / 'metrics.jsonl'
+    record.write_text('{"step": 1, "seconds": 2.5}\n{"step": 2, "seconds": 4.0}\n{"step": 3, "sec')
+    assert folds.training_seconds(tmp_path) == 4.0
+    record.write_text('{"step')
+    assert folds.training_seconds(tmp_path) == 0.0

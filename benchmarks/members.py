@@ -1,6 +1,6 @@
 """Members trained together against the same runs in turn: steps, and whole runs from start to report.
 
-    python benchmarks/members.py [--networks=shallow_cnn,wider_cnn] [--members=9] [--ways=cores,turn,vmap] [--pairs=5]
+    python benchmarks/members.py [--networks=shallow_cnn,wider_cnn] [--members=9] [--ways=threads,turn,vmap] [--pairs=5]
         [--steps=8] [--runs] [--epochs=2]
 
 Each way is a process of its own, since threads of a program are settled when a process starts; they take turns, and
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--networks', default=','.join(NETWORKS), help='files of configs/fer2013')
     parser.add_argument('--members', type=int, default=9)
-    parser.add_argument('--ways', default='cores,turn,vmap')
+    parser.add_argument('--ways', default='threads,turn,vmap')
     parser.add_argument('--pairs', type=int, default=5)
     parser.add_argument('--steps', type=int, default=8, help='of each member in a measurement')
     parser.add_argument('--runs', action='store_true', help='whole commands instead of steps')
@@ -110,14 +110,12 @@ def _work(way: str, network: str, members: int, steps: int) -> None:
     from fer_jax import runtime
 
     runtime.configure()
-    if way == 'cores':
-        runtime.one_core_each()
     from fer_jax.data.workers import usable_cores
     from fer_jax.training.dispatch import steps_per_dispatch
-    from fer_jax.training.together import advancing, steps_on_cores
+    from fer_jax.training.together import advancing, steps_on_threads
 
-    on_cores = steps_on_cores(members, usable_cores())
-    dispatch = on_cores if way == 'cores' else steps_per_dispatch(0, jax.default_backend())
+    on_threads = steps_on_threads(members, usable_cores())
+    dispatch = on_threads if way == 'threads' else steps_per_dispatch(0, jax.default_backend())
     step, feed, placement, start = _make(network, members, dispatch)
     how = (step, feed, placement, range(members), dispatch, usable_cores())
     groups = [[member] for member in range(members)] if way == 'alone' else [range(members)]

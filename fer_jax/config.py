@@ -164,7 +164,7 @@ def default_config() -> ConfigDict:
     ensemble = config.ensemble = ConfigDict()  # several seeds trained together on the same batches
     # Seeds config.seed, config.seed + 1, …, each a run of its own in WORKDIR/seedN.
     ensemble.members = 1
-    # vmap (in one batched step), cores (each step on a core of its own), turn (each by all cores), auto (as it pays)
+    # vmap (in one batched step), threads (as many steps at once as cores), turn (one by one), auto (as it pays)
     ensemble.how = 'auto'
 
     config.log_every_steps = 50  # a line of metrics.jsonl; evaluations add theirs

@@ -43,20 +43,6 @@ def configure(several: bool = False) -> None:
         _keep_compiled()
 
 
-def one_core_each() -> None:
-    """Has a program of XLA's CPU backend run on the thread that calls it, so that threads can run some side by side.
-
-    Called before the backend starts, and starts it. XLA takes NPROC for the number of its own threads; with one, a
-    program shares none of its work with them.
-    """
-    before = os.environ.get('NPROC')
-    os.environ['NPROC'] = '1'
-    jax.config.update('jax_cpu_enable_async_dispatch', False)
-    jax.devices()
-    os.environ.pop('NPROC')
-    os.environ.update({'NPROC': before} if before else {})
-
-
 def _add_flags(flags: str) -> None:
     """Adds flags for XLA, but for those that the user has set."""
     present = os.environ.get('XLA_FLAGS', '')

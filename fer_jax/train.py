@@ -15,7 +15,7 @@ import jax
 from ml_collections import ConfigDict
 
 from fer_jax import checks, cli, distributed, ensembles, experiment, run_json, runtime
-from fer_jax.clusters import find_membership, visible_gpus
+from fer_jax.clusters import find_membership
 from fer_jax.config import load_config
 from fer_jax.data.change_files import changes_in_words
 from fer_jax.data.dataset import Dataset
@@ -34,7 +34,7 @@ from fer_jax.training.loop import run_loop, run_members
 from fer_jax.training.mesh import Placement, make_placement
 from fer_jax.training.optimizer import OptimizerOptions, ScheduleOptions, make_schedule, peak_rate
 from fer_jax.training.stopping import Stopped
-from fer_jax.training.together import advancing, choose_way, steps_on_cores
+from fer_jax.training.together import advancing, choose_way, steps_on_threads
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,8 +59,6 @@ def main(argv: list[str] | None = None) -> int:
             if config.pairs:
                 return _train_pairs(config, flags.workdir, [f'--config={flags.config}', *changes], member is not None)
             if config.ensemble.members > 1 and config.task == 'classify':
-                if not (member or visible_gpus(os.environ) and os.environ.get('JAX_PLATFORMS') != 'cpu'):
-                    _take_cores(config)
                 train_members(config, flags.workdir)
             else:
                 train(config, flags.workdir)
@@ -131,11 +129,6 @@ def train_members(config: ConfigDict, workdir: str) -> None:
     ensembles.report_failed(workdir, seeds, failed)
 
 
-def _take_cores(config: ConfigDict) -> None:
-    if choose_way(config.ensemble.how, 'cpu', 1) == 'cores':
-        runtime.one_core_each()
-
-
 def _load(configs: Sequence[ConfigDict], workdirs: Sequence[str]) -> Dataset:
     """The data of runs, once it is known that these may go on in their workdirs."""
     for config, workdir in zip(configs, workdirs, strict=True):
@@ -157,8 +150,8 @@ def _train_and_finish(
     dataset = hold(dataset, feed_name)
     images = dataset.splits['train'].images
     options = _loop_options(config, task.epoch_images(config, dataset), images.nbytes // len(images))
-    if way == 'cores' and not config.train.steps_per_dispatch:
-        options = dataclasses.replace(options, dispatch=steps_on_cores(len(configs), usable_cores()))
+    if way == 'threads' and not config.train.steps_per_dispatch:
+        options = dataclasses.replace(options, dispatch=steps_on_threads(len(configs), usable_cores()))
     peak = peak_rate(OptimizerOptions(**config.optimizer), config.train.batch_size)
     schedule = make_schedule(ScheduleOptions(**config.schedule), peak, options.total_steps, options.steps_per_epoch)
     settings = [

@@ -92,9 +92,9 @@ def test_the_order_of_the_images_can_have_a_seed_of_its_own(make_run):
     assert first != third
 
 
-def test_members_on_cores_of_their_own_are_the_same_by_another_feed(train_together):
+def test_members_in_threads_are_the_same_by_another_feed(train_together):
     expected = train_together('turn', ensemble__how='turn', log_every_steps=1)
-    workdir = train_together('cores', ensemble__how='cores', log_every_steps=1, data__feed='streaming')
+    workdir = train_together('threads', ensemble__how='threads', log_every_steps=1, data__feed='streaming')
     for one, other in zip(seeds_of(workdir), seeds_of(expected), strict=True):
         losses = [[line['train/loss'] for line in log(run)] for run in (one, other)]
         np.testing.assert_allclose(*losses, rtol=1e-5)
@@ -150,7 +150,7 @@ def test_what_does_not_fit_is_one_line(train_together, make_run, make_config, tm
 
 TOGETHER = {
     'ensemble__members': 2,
-    'ensemble__how': 'cores',
+    'ensemble__how': 'threads',
     'augment__brightness': 0.2,
     'train__ema': 0.9,
     'train__steps': 24,

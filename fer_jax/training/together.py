@@ -22,7 +22,7 @@ from fer_jax.errors import UserError
 from fer_jax.training.dispatch import Pace, Step, at_index, key_numbers, make_steps
 from fer_jax.training.mesh import Placement
 
-WAYS = ('auto', 'vmap', 'cores', 'turn')
+WAYS = ('auto', 'vmap', 'threads', 'turn')
 
 Advance = Callable[[list[Any], int, int, Sequence[bool]], tuple[list[Any], list[Any]]]
 
@@ -31,8 +31,9 @@ def choose_way(wanted: str, platform: str, devices: int) -> str:
     """How members are trained together: the way that is wanted, or for `auto` the one that pays.
 
     `vmap` runs the step once for all of them, as batched operations: for accelerators, which one small network leaves
-    idle. On a CPU a batch of convolutions with different kernels is slow; there `turn` gives every member's step all
-    cores, and `cores` one each. The latter takes twice as long on two idle cores (docs/performance.md).
+    idle. On a CPU a batch of convolutions with different kernels is slow; there `threads` has as many members'
+    steps under way as there are cores, each of them cut over all cores, so that none waits for the slowest part of one
+    step (docs/performance.md). `turn` has one step after the other.
 
     Args:
         devices: of the run, over all its processes.
@@ -42,18 +43,20 @@ def choose_way(wanted: str, platform: str, devices: int) -> str:
     """
     if wanted not in WAYS:
         raise UserError(f'config.ensemble.how is {wanted!r}; it can be {", ".join(WAYS)}')
-    if wanted == 'cores' and (platform != 'cpu' or devices > 1):
+    if wanted == 'threads' and (platform != 'cpu' or devices > 1):
         raise UserError(
-            f'config.ensemble.how=cores is for one process on a CPU, and this run has {devices} {platform} device(s); '
-            'leave it at auto'
+            f'config.ensemble.how=threads is for one process on a CPU, and this run has {devices} {platform} '
+            'device(s); leave it at auto'
         )
     if wanted != 'auto':
         return wanted
-    return 'turn' if platform == 'cpu' else 'vmap'
+    if platform != 'cpu':
+        return 'vmap'
+    return 'threads' if devices == 1 else 'turn'
 
 
-def steps_on_cores(members: int, cores: int) -> int:
-    """Steps of a dispatch in the way `cores` that leave no core idle at its end, all being equally long."""
+def steps_on_threads(members: int, cores: int) -> int:
+    """Steps of a dispatch in the way `threads` that leave no core idle at its end, all being equally long."""
     cores = min(members, cores)
     return cores // math.gcd(members, cores)
 
@@ -69,13 +72,13 @@ def advancing(way: str, step: Step, feed: Feed, placement: Placement, seeds: Seq
         step, feed, placement, dispatch: as of `make_advance`.
         seeds: of the members, by which each draws as if it were alone.
     """
-    if way != 'cores':
+    if way != 'threads':
         make = _batched if way == 'vmap' else _in_turn
         yield make(step, feed, placement, seeds, dispatch), lambda function, states: function(states)
         return
     with ThreadPoolExecutor(min(cores, len(seeds))) as pool:
         spread = lambda function, states: [one for (one,) in pool.map(lambda state: function([state]), states)]
-        yield _on_cores(step, feed, placement, seeds, pool), spread
+        yield _on_threads(step, feed, placement, seeds, pool), spread
 
 
 def _in_turn(step: Step, feed: Feed, placement: Placement, seeds: Sequence[int], dispatch: int) -> Advance:
@@ -94,11 +97,10 @@ def _in_turn(step: Step, feed: Feed, placement: Placement, seeds: Sequence[int],
     return advance
 
 
-def _on_cores(step: Step, feed: Feed, placement: Placement, seeds: Sequence[int], pool: ThreadPoolExecutor) -> Advance:
-    """Each step of each member in one of the pool's threads, in the order of the steps.
-
-    The threads keep to one core each where XLA has one thread for a program (`runtime.one_core_each`).
-    """
+def _on_threads(
+    step: Step, feed: Feed, placement: Placement, seeds: Sequence[int], pool: ThreadPoolExecutor
+) -> Advance:
+    """Each step of each member in one of the pool's threads, in the order of the steps."""
     one = at_index(step)
 
     def noting(state, batches, index, key_data):

@@ -20,7 +20,7 @@ from fer_jax.errors import UserError
 from fer_jax.models.layers import BatchNorm
 from fer_jax.training import classify
 from fer_jax.training.mesh import make_placement
-from fer_jax.training.together import advancing, choose_way, steps_on_cores
+from fer_jax.training.together import advancing, choose_way, steps_on_threads
 
 SEEDS = [5, 6, 7, 8]
 ORDER = 3  # the seed of the order of the images
@@ -112,7 +112,7 @@ def together(split, way, devices, counts, feed='resident', stopped=()):
     [
         ('turn', 1, [1] * 6, 'streaming'),
         ('turn', 2, [1] * 6, 'sharded'),
-        ('cores', 1, [2, 2, 2], 'streaming'),
+        ('threads', 1, [2, 2, 2], 'streaming'),
         ('vmap', 1, [2, 2, 2], 'resident'),
         ('vmap', 8, [1] * 6, 'sharded'),
     ],
@@ -128,7 +128,7 @@ def test_each_member_is_the_run_that_it_would_be_alone(split, alone, way, device
         jax.tree.map(close, states[member].average, last.average)
 
 
-@pytest.mark.parametrize('way', ['turn', 'cores', 'vmap'])
+@pytest.mark.parametrize('way', ['turn', 'threads', 'vmap'])
 def test_a_member_that_is_trained_no_more_stays_as_it_is_and_the_others_do_not_notice(split, way):
     counts = [1] * 3 if way == 'turn' else [2] * 3  # programs that other tests have compiled
     _, before = together(split, way, 1, counts[:1])
@@ -151,7 +151,7 @@ def test_members_lie_on_devices_of_their_own_as_far_as_these_divide():
         make_placement(6, members=2)
 
 
-def test_two_cores_step_two_members_at_once(split):
+def test_two_threads_step_two_members_at_once(split):
     """Each of two threads waits inside its second step for the other one's; the first one compiles."""
     meet = threading.Barrier(2, timeout=60)
     wait = lambda step: np.float32(not step or meet.wait() >= 0)
@@ -161,7 +161,7 @@ def test_two_cores_step_two_members_at_once(split):
         return state.replace(step=state.step + 1), {'loss': told}
 
     placement = make_placement(16, jax.devices()[:1])
-    with advancing('cores', step, make_feed(split, placement, 1), placement, SEEDS, 1, 2) as (advance, _):
+    with advancing('threads', step, make_feed(split, placement, 1), placement, SEEDS, 1, 2) as (advance, _):
         states, _ = advance(start(placement), 0, 1, [True] * 4)
         states, sums = advance(states, 1, 1, [True] * 4)
     assert [float(one['loss']) for one in sums] == [1] * 4
@@ -170,15 +170,15 @@ def test_two_cores_step_two_members_at_once(split):
 
 def test_the_way_that_pays():
     assert choose_way('auto', 'gpu', 1) == choose_way('auto', 'gpu', 8) == 'vmap'
-    assert choose_way('auto', 'cpu', 1) == choose_way('auto', 'cpu', 2) == 'turn'
-    assert choose_way('vmap', 'cpu', 1) == 'vmap' and choose_way('cores', 'cpu', 1) == 'cores'
-    with pytest.raises(UserError, match='auto, vmap, cores, turn'):
+    assert (choose_way('auto', 'cpu', 1), choose_way('auto', 'cpu', 2)) == ('threads', 'turn')
+    assert choose_way('vmap', 'cpu', 1) == 'vmap' and choose_way('turn', 'cpu', 1) == 'turn'
+    with pytest.raises(UserError, match='auto, vmap, threads, turn'):
         choose_way('x', 'cpu', 1)
     with pytest.raises(UserError, match='one process on a CPU, and this run has 2 cpu device'):
-        choose_way('cores', 'cpu', 2)
+        choose_way('threads', 'cpu', 2)
 
 
 @pytest.mark.parametrize(('members', 'cores', 'steps'), [(9, 2, 2), (8, 2, 1), (9, 4, 4), (9, 16, 1), (6, 4, 2)])
 def test_no_core_is_idle_at_the_end_of_a_dispatch(members, cores, steps):
-    assert steps_on_cores(members, cores) == steps
+    assert steps_on_threads(members, cores) == steps
     assert members * steps % min(members, cores) == 0

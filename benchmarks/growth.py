@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--of', default=','.join(POINTS), help='with commas')
     parser.add_argument('--seconds', type=float, default=10.0, help='of training at each point')
+    parser.add_argument('--most', type=int, default=800_000, help='images of the largest set')
     parser.add_argument('--output', default='', help='directory of points that are measured; it is gone on with')
     parser.add_argument('--picture', default='', help='where the picture goes (PNG)')
     flags = parser.parse_args(argv)
@@ -78,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             found[name] = {}
             print(f'| {TITLES[name].lower()} (`{network}`) | {" | ".join(COLUMNS.values())} |')
             print('| ---: | ---: | ---: | ---: |')
-            for value in values:
+            for value in (value for value in values if name != 'images' or value <= flags.most):
                 point = found[name][value] = _measure(name, value, place, folder, flags.seconds)
                 cells = f'{point["rate"]:,.0f} | {point["first"]:.1f} | {point["memory"]:,.0f}'
                 print(f'| {value:,} | {cells} |', flush=True)

@@ -36,7 +36,10 @@ face_renderer._draw_chunk = jax.jit(
 
 CLASSES = ('anger', 'fear', 'happiness')
 # Files of tests that take a minute or more of a processor: begun last, one of them would keep all others waiting.
-LONG = ('gan_study', 'pairs', 'translate', 'train', 'resume', 'recognizer', 'launch', 'runtime', 'audit', 'together')
+LONG = (
+    *('gan_study', 'pairs', 'translate', 'train', 'resume', 'recognizer'),
+    *('launch', 'runtime', 'audit', 'together', 'processes'),
+)
 
 
 def pytest_collection_modifyitems(items):

@@ -133,7 +133,7 @@ def test_what_does_not_fit_is_one_line(train_together, make_run, make_config, tm
     make_run('one', train__steps=2)
     with pytest.raises(UserError, match='holds a single run'):
         train_together('one', train__steps=2)
-    with pytest.raises(UserError, match='config.ensemble.how is .x.; it can be auto, vmap, cores, turn'):
+    with pytest.raises(UserError, match='config.ensemble.how is .x.; it can be auto, vmap, threads, turn'):
         train_together('x', ensemble__how='x')
     with pytest.raises(UserError, match=r'members=3 from config.seed=4294967294 on pass 2\*\*32 - 1'):
         train_together('x', seed=2**32 - 2)

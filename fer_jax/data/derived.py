@@ -153,7 +153,7 @@ def count_labels(path: str | os.PathLike[str]) -> dict[str, int]:
     try:
         with open(path, newline='', encoding='utf-8') as file:
             reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
+            if tuple(reader.fieldnames or ())[: len(COLUMNS) - 1] != COLUMNS[:-1]:  # earlier ones have no hash
                 raise UserError(f'{path} is not a CSV that `translate` wrote: those begin with {",".join(COLUMNS)}')
             counts = Counter(row['label'] for row in reader)
     except (ValueError, csv.Error) as error:

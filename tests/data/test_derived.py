@@ -77,12 +77,13 @@ def test_copies_repeat_an_image_only_after_all_of_its_class(dataset):
 def test_the_csv_says_what_became_of_what_and_is_counted_again(dataset, tmp_path):
     train = dataset.splits['train']
     parts = plan_translations(train, dataset.class_names, WAYS, 5, 0)
-    write_csv(tmp_path / 't.csv', parts, train.ids)
+    digests = {part.name: [64 * f'{number:x}' for number in range(7, 7 + len(part.rows))] for part in parts}
+    write_csv(tmp_path / 't.csv', parts, train.ids, digests)
     with open(tmp_path / 't.csv', newline='') as file:
         header, *rows = csv.reader(file)
     assert tuple(header) == COLUMNS and len(rows) == 5
     assert rows[3][:2] == ['images/happiness_to_fear/000000.png', 'fear']
-    assert rows[3][2:] == [train.ids[parts[1].rows[0]], 'happiness', 'runs/y', '9']
+    assert rows[3][2:] == [train.ids[parts[1].rows[0]], 'happiness', 'runs/y', '9', 16 * '7']
     assert count_labels(tmp_path / 't.csv') == {'fear': 5}
 
 

@@ -159,7 +159,10 @@ def draw(found: Mapping[str, Mapping[int, Mapping[str, float]]], path: str) -> N
             values = [point[measure] for point in points.values()]
             panel.plot(list(points), values, 'o-', color='#2166ac', markersize=4)
             panel.set_xscale('log')
-            panel.set_yscale('log')
+            if measure == 'rate':
+                panel.set_yscale('log')
+            else:
+                panel.set_ylim(0, 1.1 * max(point[measure] for points in found.values() for point in points.values()))
             panel.grid(which='major', color='0.9')
             panel.set_axisbelow(True)
             if panel is column[0]:
@@ -167,7 +170,7 @@ def draw(found: Mapping[str, Mapping[int, Mapping[str, float]]], path: str) -> N
             if name == next(iter(found)):
                 panel.set_ylabel(words)
         ticks = list(points)
-        column[-1].set_xticks(ticks, [f'{tick:,}' if tick < 1000 else f'{tick // 1000}k' for tick in ticks])
+        column[-1].set_xticks(ticks, [f'{tick:,}' if tick < 1000 else f'{tick // 1000}k' for tick in ticks], fontsize=8)
         column[-1].minorticks_off()
     figure.tight_layout()
     figure.savefig(path, dpi=110)

@@ -1,18 +1,21 @@
-"""FER2013's record: recipes tried on PublicTest, the best of them with several seeds, PrivateTest read once at the end.
+"""FER2013's record: networks trained from nothing, others taught by them, PrivateTest read once at the end.
 
-    python benchmarks/record.py [--workdir=checkpoints/record] [--data=data/fer2013_aligned] [--minutes=9] [--seeds=5]
-        [--jobs=3] [--tta=ten_crop] [--recipes=NAME,…] [--config.KEY=VALUE …]
+    python benchmarks/record.py [--workdir=checkpoints/record] [--data=data/fer2013_aligned] [--minutes=9] [--jobs=4]
+        [--plan=RECIPE:SEEDS,…] [--tta=ten_crop] [--config.KEY=VALUE …]
 
-Each run is a `fer_jax.train` of configs/fer2013/record.py in a process of its own, so many at once on one device: while
-one starts, compiles or writes, the others train. After --minutes what still runs is told to stop, and the same command
-goes on from there. --config flags change all runs alike, for a rehearsal on a CPU for example. The recipe is chosen by
-PublicTest alone (seed 0, by --tta); then `fer_jax.evaluate` reads PrivateTest for all seeds and their ensemble at once.
+The plan's recipes are trained in its order, each with so many seeds; those that are taught wait for all before them
+that are not, which are their teachers. Each run is a `fer_jax.train` of configs/fer2013/record.py in a process of its
+own, so many at once on one device: while one starts, compiles or writes, the others train. After --minutes what still
+runs is told to stop, and the same command goes on from there. --config flags change all runs alike, for a rehearsal on
+a CPU for example. When all are trained `fer_jax.evaluate` reads both splits once for the seeds of each recipe and for
+all networks together; which of them stands for the record is chosen by PublicTest.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -25,14 +28,43 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from fer_jax.config import as_flags
+
 # Name: what it changes of configs/fer2013/record.py.
 RECIPES = {
     'resnet18_mix': {},
     'resnet18_plain': {'train.mixup': 0.0, 'train.cutmix': 0.0},
     'vgg19_mix': {'model.name': 'vgg19'},
+    'resnet18_taught': {'train.epochs': 50.0},
+    'resnet10_taught': {'train.epochs': 80.0, 'model.name': 'resnet10', 'model.dropout': 0.0},
 }
+TAUGHT = tuple(name for name in RECIPES if name.endswith('_taught'))
+PLAN = 'resnet18_mix:2,vgg19_mix:2,resnet18_taught:5,resnet10_taught:1'
+SPLITS = ('validation', 'test')
 _NOT_DONE = 75  # EX_TEMPFAIL: call again
 _GRACE = 20.0  # seconds to write a checkpoint in
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A recipe with a seed.
+
+    Attributes:
+        recipe: its name.
+        workdir: where it lies.
+        words: the train command's flags.
+        teachers: runs that have to be done first.
+    """
+
+    recipe: str
+    workdir: Path
+    words: tuple[str, ...]
+    teachers: tuple[Path, ...] = ()
+
+    @property
+    def done(self) -> bool:
+        """Whether it is trained and scored."""
+        return 'validation' in _scores(self.workdir)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,49 +74,51 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--workdir', default='checkpoints/record', type=Path)
     parser.add_argument('--data', default='data/fer2013_aligned')
     parser.add_argument('--minutes', type=float, default=9.0, help='until all that runs is stopped')
-    parser.add_argument('--seeds', type=int, default=5, help='of the best recipe')
-    parser.add_argument('--jobs', type=int, default=3, help='runs at once')
-    parser.add_argument('--tta', default='ten_crop', help='views, in choosing and in the end')
-    parser.add_argument('--recipes', default=','.join(RECIPES), help='that are tried')
+    parser.add_argument('--plan', default=PLAN, help=f'recipes and seeds of each; of {", ".join(RECIPES)}')
+    parser.add_argument('--jobs', type=int, default=4, help='runs at once')
+    parser.add_argument('--tta', default='ten_crop', help='views')
     flags = parser.parse_args([word for word in argv if not word.startswith('--config.')])
-    recipes = flags.recipes.split(',')
-    if unknown := [name for name in recipes if name not in RECIPES]:
-        parser.error(f'--recipes names {unknown[0]}; there are {", ".join(RECIPES)}')
-    if flags.seeds < 1 or flags.jobs < 1:
-        parser.error('--seeds and --jobs are 1 or more')
+    plan = [(name, int(seeds)) for name, _, seeds in (part.partition(':') for part in flags.plan.split(','))]
+    if unknown := [name for name, _ in plan if name not in RECIPES]:
+        parser.error(f'--plan names {unknown[0]}; there are {", ".join(RECIPES)}')
+    if flags.jobs < 1 or min(seeds for _, seeds in plan) < 1:
+        parser.error('--jobs and the numbers of seeds are 1 or more')
     common = [f'--config.data.name={flags.data}', f'--config.evaluation.tta={flags.tta}']
     common += [word for word in argv if word.startswith('--config.')]
-    until = time.monotonic() + 60 * flags.minutes
-    first = {flags.workdir / name / 'seed0': _command(name, 0, common) for name in recipes}
-    if not _train(first, flags.jobs, until):
+    runs = _runs(plan, flags.workdir, common)
+    if not _train(runs, flags.jobs, time.monotonic() + 60 * flags.minutes):
         return _NOT_DONE
-    found = {name: _validation(flags.workdir / name / 'seed0') for name in recipes}
-    for name, accuracy in found.items():
-        print(f'{name}: PublicTest {100 * accuracy:.2f} %', flush=True)
-    best = max(recipes, key=found.__getitem__)
-    runs = {flags.workdir / best / f'seed{seed}': _command(best, seed, common) for seed in range(flags.seeds)}
-    if not _train(runs, flags.jobs, until):
-        return _NOT_DONE
-    together = flags.workdir / best / 'together'
-    for split in ('validation', 'test'):
-        if split not in _scores(together):
-            given = [f'--runs={",".join(map(str, runs))}', f'--split={split}', f'--output={together}']
-            command = [sys.executable, '-m', 'fer_jax.evaluate', *given, f'--tta={flags.tta}']
-            if code := subprocess.run(command).returncode:
-                return code
-    print(table(_scores(together), best, list(runs)), flush=True)
+    groups = {name: [run.workdir for run in runs if run.recipe == name] for name, _ in plan}
+    if len(groups) > 1:
+        groups['all'] = [run.workdir for run in runs]
+    for name, members in groups.items():
+        for split in SPLITS:
+            if split not in _scores(flags.workdir / name / 'together'):
+                given = [f'--runs={",".join(map(str, members))}', f'--split={split}', f'--tta={flags.tta}']
+                command = [sys.executable, '-m', 'fer_jax.evaluate', *given]
+                if code := subprocess.run([*command, f'--output={flags.workdir / name / "together"}']).returncode:
+                    return code
+    print(table({name: _scores(flags.workdir / name / 'together') for name in groups}), flush=True)
     return 0
 
 
-def table(scores: dict, recipe: str, runs: Sequence[Path]) -> str:
-    """Markdown: each seed, their mean with its 95 % interval (Student's t), and all together."""
+def table(scores: dict[str, dict]) -> str:
+    """Markdown: of each recipe its seeds, their mean with its 95 % interval (Student's t), and all of them together.
+
+    Args:
+        scores: scores.json of each group of runs; of `all` no single network is told.
+    """
     lines = ['| | PublicTest | PrivateTest |', '| --- | ---: | ---: |']
-    members = [[100 * member['accuracy'] for member in scores[split]['members']] for split in ('validation', 'test')]
-    for run, *accuracies in zip(runs, *members, strict=True):
-        lines.append(f'| {recipe}, {run.name} | ' + ' | '.join(f'{accuracy:.2f}' for accuracy in accuracies) + ' |')
-    lines.append('| mean | ' + ' | '.join(map(_mean, members)) + ' |')
-    together = [100 * scores[split]['ensemble']['accuracy'] for split in ('validation', 'test')]
-    lines.append('| all together | ' + ' | '.join(f'{accuracy:.2f}' for accuracy in together) + ' |')
+    for name, of_group in scores.items():
+        members = [[100 * member['accuracy'] for member in of_group[split]['members']] for split in SPLITS]
+        together = [of_group[split].get('ensemble') for split in SPLITS]
+        if name != 'all':
+            seeds = [' '.join(f'{accuracy:.2f}' for accuracy in of_split) for of_split in members]
+            lines.append(f'| {name}, each | {" | ".join(seeds)} |')
+            lines.append(f'| {name}, mean | {" | ".join(map(_mean, members))} |')
+        if all(together):
+            figures = [f'{100 * of_split["accuracy"]:.2f}' for of_split in together]
+            lines.append(f'| {name}, {len(members[0])} together | {" | ".join(figures)} |')
     return '\n'.join(lines)
 
 
@@ -95,58 +129,65 @@ def _mean(values: Sequence[float]) -> str:
     return f'{np.mean(values):.2f} ± {half:.2f}'
 
 
-def _command(recipe: str, seed: int, common: Sequence[str]) -> list[str]:
-    changes = [f'--config.{name}={value}' for name, value in {**RECIPES[recipe], 'seed': seed}.items()]
-    return ['--config=configs/fer2013/record.py', *changes, *common]
+def _runs(plan: Sequence[tuple[str, int]], workdir: Path, common: Sequence[str]) -> list[Run]:
+    runs: list[Run] = []
+    for name, seeds in plan:
+        teachers = tuple(run.workdir for run in runs if run.recipe not in TAUGHT) if name in TAUGHT else ()
+        for seed in range(seeds):
+            changes = {**RECIPES[name], 'seed': seed, 'train.teachers': tuple(map(str, teachers))}
+            words = ('--config=configs/fer2013/record.py', *as_flags(changes), *common)
+            runs.append(Run(name, workdir / name / f'seed{seed}', words, teachers))
+    return runs
 
 
-def _train(runs: dict[Path, list[str]], jobs: int, until: float) -> bool:
+def _train(runs: Sequence[Run], jobs: int, until: float) -> bool:
     """Trains what is not scored yet; whether all are in time."""
-    waiting = [(workdir, words) for workdir, words in runs.items() if 'validation' not in _scores(workdir)]
+    waiting = [run for run in runs if not run.done]
     environment = os.environ | {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}  # several share a device's memory
     with contextlib.ExitStack() as stack:
-        running: dict[Path, subprocess.Popen] = {}
+        running: dict[Run, subprocess.Popen] = {}
         while waiting or running:
             if time.monotonic() > until:
                 return _stop(running)
-            while waiting and len(running) < jobs:
-                workdir, words = waiting.pop(0)
-                workdir.mkdir(parents=True, exist_ok=True)
-                log = stack.enter_context(open(workdir / 'log.txt', 'a'))
-                command = [sys.executable, '-m', 'fer_jax.train', *words, f'--workdir={workdir}']
-                running[workdir] = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-                print(f'{time.strftime("%H:%M:%S")} {workdir} is trained', flush=True)
+            while waiting and len(running) < jobs and all('validation' in _scores(of) for of in waiting[0].teachers):
+                run = waiting.pop(0)
+                run.workdir.mkdir(parents=True, exist_ok=True)
+                log = stack.enter_context(open(run.workdir / 'log.txt', 'a'))
+                command = [sys.executable, '-m', 'fer_jax.train', *run.words, f'--workdir={run.workdir}']
+                running[run] = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+                _say(f'{run.workdir} is trained')
             time.sleep(0.2)
-            for workdir, process in list(running.items()):
+            for run, process in list(running.items()):
                 if process.poll() is None:
                     continue
-                del running[workdir]
+                del running[run]
                 if process.returncode:
                     _stop(running)
-                    sys.exit(f'{workdir} ended with code {process.returncode}; see {workdir / "log.txt"}')
-                print(f'{time.strftime("%H:%M:%S")} {workdir}: {100 * _validation(workdir):.2f} %', flush=True)
+                    sys.exit(f'{run.workdir} ended with code {process.returncode}; see {run.workdir / "log.txt"}')
+                accuracy = _scores(run.workdir)['validation']['single']['accuracy']
+                _say(f'{run.workdir}: {100 * accuracy:.2f} % of PublicTest')
     return True
 
 
-def _stop(running: dict[Path, subprocess.Popen]) -> bool:
+def _say(words: str) -> None:
+    print(time.strftime('%H:%M:%S'), words, flush=True)
+
+
+def _stop(running: dict[Run, subprocess.Popen]) -> bool:
     for process in running.values():
         process.send_signal(signal.SIGTERM)
-    for workdir, process in running.items():
+    for run, process in running.items():
         try:
             process.wait(_GRACE)
         except subprocess.TimeoutExpired:
             process.kill()
-        print(f'{workdir} is stopped; the same command goes on from its checkpoint', flush=True)
+        print(f'{run.workdir} is stopped; the same command goes on from its checkpoint', flush=True)
     return False
 
 
 def _scores(workdir: Path) -> dict:
     path = workdir / 'scores.json'
     return json.loads(path.read_text()) if path.exists() else {}
-
-
-def _validation(workdir: Path) -> float:
-    return _scores(workdir)['validation']['single']['accuracy']
 
 
 if __name__ == '__main__':

@@ -45,7 +45,7 @@ _RANGES = (
     ('schedule.plateau_factor', lambda value: 0 < value < 1, 'a number between 0 and 1'),
     ('seed data.synthetic.seed', lambda value: 0 <= value < 2**32, 'a whole number from 0 to 2**32 - 1'),
     (
-        'augment.erase schedule.end_factor schedule.constant_share',
+        'augment.erase schedule.end_factor schedule.constant_share train.teacher_share',
         lambda value: 0 <= value <= 1,
         'a number from 0 to 1',
     ),

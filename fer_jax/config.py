@@ -113,6 +113,10 @@ def default_config() -> ConfigDict:
     train.label_smoothing = 0.0  # share of each target spread evenly over the classes
     train.mixup = 0.0  # alpha of mixup's Beta distribution (Zhang et al. 2018); 0 = off
     train.cutmix = 0.0  # alpha of cutmix (Yun et al. 2019); with mixup too, a coin decides per step
+    # Runs, ensembles or packed models on the same data whose mean probability for the same augmented image is the
+    # target (distillation, see fer_jax.teachers).
+    train.teachers = ()
+    train.teacher_share = 1.0  # of the loss that goes by them; the rest goes by the labels
     train.class_weights = 'none'  # 'balanced': each class weighs the same in the loss
     train.ema = 0.0  # decay per step of the averaged parameters, which are then the ones evaluated; 0 = off
     train.early_stopping = 0  # evaluations without a better one (by what chooses) before the run ends; 0 = off

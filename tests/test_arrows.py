@@ -19,7 +19,17 @@ SCORING = tuple(
 # Of the modules directly in fer_jax/, what a task needs to build its part of the train command.
 SHARED = tuple(
     f'{PACKAGE}.{name}'
-    for name in ('config', 'evaluate', 'experiment', 'judges', 'members', 'pretrained', 'run_json', 'translators')
+    for name in (
+        'config',
+        'evaluate',
+        'experiment',
+        'judges',
+        'members',
+        'pretrained',
+        'run_json',
+        'teachers',
+        'translators',
+    )
 )
 
 # What the modules under a name may import from the package. The longest matching name counts.

@@ -22,7 +22,7 @@ def get_config():
     config.augment.erase_area = 0.2
 
     config.train.batch_size = 256
-    config.train.epochs = 40.0
+    config.train.epochs = 80.0
     config.train.label_smoothing = 0.1
     config.train.mixup = 0.4
     config.train.cutmix = 1.0

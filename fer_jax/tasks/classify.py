@@ -22,6 +22,7 @@ from fer_jax.evaluation import inference
 from fer_jax.evaluation.scores import confusion_matrix, negative_log_likelihood, per_class_scores, read_scores, softmax
 from fer_jax.members import choose_members
 from fer_jax.tasks.job import Job, Setting
+from fer_jax.teachers import NOBODY, Teachers, load_teachers, refuse_other_teachers
 from fer_jax.training import classify
 from fer_jax.training.optimizer import OptimizerOptions, ScheduleOptions, make_optimizer, make_plateau
 
@@ -91,6 +92,7 @@ def make_job(setting: Setting) -> Job:
     """Network, first state, and what measures them on validation."""
     config, dataset = setting.config, setting.dataset
     preprocessing = experiment.make_preprocessing(config, dataset)
+    teachers = load_teachers(config, dataset, preprocessing) if config.train.teachers else NOBODY
     if preprocessing.input_side < 8:
         raise UserError(f'the network would see {preprocessing.input_side} pixels a side; at least 8 are wanted')
     plateau = make_plateau(ScheduleOptions(**config.schedule)) if config.schedule.name == 'plateau' else None
@@ -101,11 +103,12 @@ def make_job(setting: Setting) -> Job:
         plateau=plateau,
         augmentation=experiment.make_augmentation(config),
         class_weights=experiment.class_weights(config, dataset),
-        **{name: config.train[name] for name in ('label_smoothing', 'mixup', 'cutmix', 'ema')},
+        teachers=teachers.networks,
+        **{name: config.train[name] for name in ('label_smoothing', 'mixup', 'cutmix', 'ema', 'teacher_share')},
     )
     summary = experiment.summarize_model(task.model, preprocessing)
     return Job(
-        start=functools.partial(_start, task),
+        start=functools.partial(_start, task, teachers),
         step=functools.partial(classify.train_step, task),
         evaluate=_make_evaluate(setting, task) if 'validation' in dataset.splits else None,
         after_evaluation=_make_after_evaluation(plateau),
@@ -117,14 +120,24 @@ def make_job(setting: Setting) -> Job:
     )
 
 
-def _start(task: classify.Task, setting: Setting) -> tuple[classify.State, dict[str, Any]]:
-    """The first state and, with `init_from`, what config.json says of it; a run that goes on needs no source."""
-    config = setting.config
+def _start(task: classify.Task, teachers: Teachers, setting: Setting) -> tuple[classify.State, dict[str, Any]]:
+    """The first state, and what config.json says of `init_from` and of teachers.
+
+    A run that goes on needs no source to begin from, but the teachers that it had.
+    """
+    config, goes_on = setting.config, setting.checkpoints.newest() is not None
     state = classify.init_state(task, jax.random.key(config.seed))
+    told = {}
+    if teachers.told:
+        told['teachers'] = list(teachers.told)
+        if goes_on:
+            refuse_other_teachers(teachers, setting.workdir)
+        # Copies, since each member's step takes the buffers of its own state.
+        state = state.replace(teachers=jax.tree.map(jax.numpy.copy, teachers.variables))
     if not config.init_from:
-        return state, {}
-    if setting.checkpoints.newest() is not None:
-        return state, {'initialised_from': pretrained.recorded(setting.workdir)}
+        return state, told
+    if goes_on:
+        return state, told | {'initialised_from': pretrained.recorded(setting.workdir)}
     names = setting.dataset.class_names
     variables, report = pretrained.load_pretrained(
         config.init_from, state.variables, model=config.model.name, class_names=names
@@ -132,7 +145,7 @@ def _start(task: classify.Task, setting: Setting) -> tuple[classify.State, dict[
     if distributed.is_main() and not setting.member:
         print('\n'.join(report.lines()))
     average = None if state.average is None else jax.tree.map(jax.numpy.copy, variables)
-    return state.replace(variables=variables, average=average), {'initialised_from': report.to_dict()}
+    return state.replace(variables=variables, average=average), told | {'initialised_from': report.to_dict()}
 
 
 def _make_evaluate(

@@ -47,7 +47,7 @@ Translate = Callable[[dict[str, Any], str, ImagesNHWC], ImagesNHWC]
 _OF_CLASSIFIERS = (
     'init_from data.soft_labels data.normalize data.crop model.dropout model.norm_groups augment.rotate augment.shift '
     'augment.shear augment.zoom augment.crop_scale augment.brightness augment.contrast augment.erase '
-    'train.label_smoothing train.mixup train.cutmix train.class_weights evaluation.tta evaluation.last '
+    'train.label_smoothing train.mixup train.cutmix train.class_weights train.teachers evaluation.tta evaluation.last '
     'evaluation.splits ensemble.members'
 )
 

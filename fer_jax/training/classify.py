@@ -6,6 +6,8 @@ Shape letters: B images of a batch, H and W pixels, C channels, K classes.
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -28,9 +30,11 @@ class State(TaskState):
         variables: the network's collections: `params`, and `batch_stats` where it has BatchNorm.
         optimizer: the optimiser's state.
         plateau: state of `optax.contrib.reduce_on_plateau`, whose `scale` multiplies the update, or None.
+        teachers: variables of the task's teachers: of each group its members', with a leading axis.
     """
 
     trained = 'variables'
+    fixed = ('teachers',)
 
     step: Array
     variables: Any
@@ -39,6 +43,23 @@ class State(TaskState):
     plateau: Any
     bad_steps: Array
     worst: Array
+    teachers: tuple[Any, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """A trained network, of one member or several, that reads the learner's images.
+
+    Attributes:
+        model: network that maps images to logits and intermediates.
+        temperature: by which its logits are divided.
+        scale, shift: what make its normalisation of the learner's, where both go by figures of training pixels.
+    """
+
+    model: nn.Module
+    temperature: float = 1.0
+    scale: float = 1.0
+    shift: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +73,8 @@ class Task:
         preprocessing: window and normalisation.
         augmentation: ranges of the random changes.
         class_weights: K factors on each class's term of the loss, or () for none.
-        label_smoothing, mixup, cutmix, ema: see `config.train`.
+        label_smoothing, mixup, cutmix, ema, teacher_share: see `config.train`.
+        teachers: one for each group of members that stack; their variables are the state's.
     """
 
     model: nn.Module
@@ -65,6 +87,8 @@ class Task:
     mixup: float = 0.0
     cutmix: float = 0.0
     ema: float = 0.0
+    teachers: tuple[Teacher, ...] = ()
+    teacher_share: float = 1.0
 
 
 def init_state(task: Task, key: Key[Array, '']) -> State:
@@ -109,6 +133,9 @@ def train_step(
         )
     # A weight belongs to a class's term, so that a mixed image weighs its two labels each by their own.
     weighted_BK = optax.smooth_labels(targets_BK, task.label_smoothing) * jnp.asarray(task.class_weights or 1.0)
+    if task.teachers:
+        taught_BK = teach(task.teachers, state.teachers, images_BHWC)
+        weighted_BK = task.teacher_share * taught_BK + (1 - task.teacher_share) * weighted_BK
 
     def loss_fn(params):
         (logits_BK, _), updates = task.model.apply(
@@ -124,6 +151,24 @@ def train_step(
     (loss, (logits_BK, updates)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.variables['params'])
     accuracy = jnp.mean(logits_BK.argmax(-1) == labels_BK.argmax(-1))
     return _update(task, state, gradients, updates, loss), {'loss': loss, 'accuracy': accuracy}
+
+
+def teach(
+    teachers: Sequence[Teacher], variables: Sequence[Any], images_BHWC: Float[Array, 'B H W C']
+) -> Float[Array, 'B K']:
+    """The mean of the members' probabilities for the learner's normalised images; every member counts once."""
+
+    def read(teacher, of_member):
+        # Images that were mixed after they were normalised are so still, since shares add up to one.
+        logits_BK, _ = teacher.model.apply(of_member, images_BHWC * teacher.scale + teacher.shift)
+        return jax.nn.softmax(logits_BK.astype(jnp.float32) / teacher.temperature)
+
+    # One after the other: batched convolutions with different kernels are slower on a CPU and on a GPU.
+    of_groups = [
+        jax.lax.map(functools.partial(read, teacher), of_group)
+        for teacher, of_group in zip(teachers, variables, strict=True)
+    ]
+    return jnp.concatenate(of_groups).mean(0)
 
 
 def _update(task: Task, state: State, gradients, collections, loss) -> State:

@@ -16,6 +16,7 @@ class TaskState:
 
     Attributes:
         trained: the name of the field that holds the trained parameters.
+        fixed: names of fields that no step changes; they are in no checkpoint.
         step: int32, steps done.
         average: exponential moving average of the field `trained`, or None.
         bad_steps: int32, steps in a row whose loss or gradient was not finite; such a step changes nothing else.
@@ -23,6 +24,7 @@ class TaskState:
     """
 
     trained: ClassVar[str]
+    fixed: ClassVar[tuple[str, ...]] = ()
 
     @property
     def _evaluated(self) -> str:
@@ -30,7 +32,9 @@ class TaskState:
 
     def split(self) -> tuple[Any, dict[str, Any]]:
         """What is evaluated (the average where there is one), and all else that a resumed run needs."""
-        rest = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        rest = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name not in self.fixed
+        }
         model = rest.pop(self._evaluated)
         return model, {name: value for name, value in rest.items() if value is not None}
 

@@ -3,11 +3,12 @@
     python benchmarks/evaluating.py [--networks=shallow_cnn,wider_cnn,resnet18] [--tta=none,ten_crop] [--members=9] …
 
 An evaluation goes from stored images in the host's memory to the logits of every member there. fer_jax runs all members
-in one program, as the evaluate command does; on a GPU `one after the other` is such a program that does not batch
-them. `member by member` is a program for one that is called for each. PyTorch loops over members within each batch,
-whose views it makes once; it runs eagerly, with channels last and, with --compile, through torch.compile, and the
-fastest of its ways by median is what the ratio is to. Logits are compared first. The floor is the networks' operations,
-as XLA counts them in the program before it optimises it, at the best rate at which either multiplies matrices here.
+in one program, as the evaluate command does; on a GPU `batched` and `one after the other` are such programs that do
+and do not batch them, of which the command takes the one that pays. `member by member` is a program for one that is
+called for each. PyTorch loops over members within each batch, whose views it makes once; it runs eagerly, with channels
+last and, with --compile, through torch.compile, and the fastest of its ways by median is what the ratio is to. Logits
+are compared first. The floor is the networks' operations, as XLA counts them in the program before it optimises it, at
+the best rate at which either multiplies matrices here.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     print(f'{machine.headline(more)}\n')
     theirs = ['eager', 'channels last', *(['compiled'] if flags.compile else [])]
-    ours = ['fer_jax', *(['one after the other'] if device == 'cuda' else []), 'member by member']
+    ours = ['fer_jax', *(['batched', 'one after the other'] if device == 'cuda' else []), 'member by member']
     print('| network, views | images | logits differ by |', ' | '.join([*ours, *theirs]), end=' | ')
     print('ratio to the fastest PyTorch | to member by member | of the floor |')
     print('| --- | --- |' + ' ---: |' * (len(ours) + len(theirs) + 4))
@@ -113,7 +114,7 @@ class _Ours:
 
     def __init__(self, model, members, images, tta, way, batch):
         placement = make_placement()
-        mapped = True if way == 'one after the other' else None
+        mapped = {'batched': False, 'one after the other': True}.get(way)
         predict = make_predict(model, _HOW, tta, map_members=mapped, placement=placement)
         groups = [[member] for member in members] if way == 'member by member' else [members]
         stacks = [placement.everywhere(stack_members(group)) for group in groups]

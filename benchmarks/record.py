@@ -41,6 +41,7 @@ RECIPES = {
 TAUGHT = tuple(name for name in RECIPES if name.endswith('_taught'))
 PLAN = 'resnet18_mix:2,vgg19_mix:2,resnet18_taught:5,resnet10_taught:1'
 SPLITS = ('validation', 'test')
+_ENVIRONMENT = os.environ | {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}  # several share a device's memory
 _NOT_DONE = 75  # EX_TEMPFAIL: call again
 _GRACE = 20.0  # seconds to write a checkpoint in
 
@@ -91,13 +92,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     groups = {name: [run.workdir for run in runs if run.recipe == name] for name, _ in plan}
     if len(groups) > 1:
         groups['all'] = [run.workdir for run in runs]
-    for name, members in groups.items():
-        for split in SPLITS:
-            if split not in _scores(flags.workdir / name / 'together'):
-                given = [f'--runs={",".join(map(str, members))}', f'--split={split}', f'--tta={flags.tta}']
-                command = [sys.executable, '-m', 'fer_jax.evaluate', *given]
-                if code := subprocess.run([*command, f'--output={flags.workdir / name / "together"}']).returncode:
-                    return code
+    evaluations = [
+        subprocess.Popen(
+            [sys.executable, '-m', 'fer_jax.evaluate', f'--runs={",".join(map(str, members))}', f'--tta={flags.tta}']
+            + ['--last=1', f'--split={",".join(SPLITS)}', f'--output={flags.workdir / name / "together"}'],
+            env=_ENVIRONMENT,
+        )
+        for name, members in groups.items()
+        if not all(split in _scores(flags.workdir / name / 'together') for split in SPLITS)
+    ]
+    if max((process.wait() for process in evaluations), default=0):
+        return 1
     print(table({name: _scores(flags.workdir / name / 'together') for name in groups}), flush=True)
     return 0
 
@@ -143,7 +148,6 @@ def _runs(plan: Sequence[tuple[str, int]], workdir: Path, common: Sequence[str])
 def _train(runs: Sequence[Run], jobs: int, until: float) -> bool:
     """Trains what is not scored yet; whether all are in time."""
     waiting = [run for run in runs if not run.done]
-    environment = os.environ | {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}  # several share a device's memory
     with contextlib.ExitStack() as stack:
         running: dict[Run, subprocess.Popen] = {}
         while waiting or running:
@@ -154,7 +158,7 @@ def _train(runs: Sequence[Run], jobs: int, until: float) -> bool:
                 run.workdir.mkdir(parents=True, exist_ok=True)
                 log = stack.enter_context(open(run.workdir / 'log.txt', 'a'))
                 command = [sys.executable, '-m', 'fer_jax.train', *run.words, f'--workdir={run.workdir}']
-                running[run] = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+                running[run] = subprocess.Popen(command, env=_ENVIRONMENT, stdout=log, stderr=subprocess.STDOUT)
                 _say(f'{run.workdir} is trained')
             time.sleep(0.2)
             for run, process in list(running.items()):

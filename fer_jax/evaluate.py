@@ -29,17 +29,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         '--runs', required=True, metavar='DIR[,DIR…]', help='workdirs of runs or ensembles, or packed models'
     )
-    parser.add_argument('--split', default='validation', choices=SPLITS[1:], help='which split is scored')
+    parser.add_argument(
+        '--split', default='validation', metavar='NAME[,NAME]', help='validation (the default), test, or both'
+    )
     parser.add_argument('--last', type=int, default=0, metavar='N', help="each run's last N members; default: its best")
     parser.add_argument('--tta', default='none', choices=tuple(VIEWS), help='test-time augmentation')
     parser.add_argument('--output', required=True, metavar='DIR', help='where predictions, scores and report go')
     flags = parser.parse_args(argv)
     if flags.last < 0:
         raise UserError(f'--last={flags.last}: a count of checkpoints is wanted, 1 or more')
+    splits = flags.split.split(',')
+    if unknown := [name for name in splits if name not in SPLITS[1:]]:
+        raise UserError(f'--split={flags.split}: there is no {unknown[0]!r}; it can be validation, test, or both')
     runtime.configure()
     if not all(flags.runs.split(',')):
         raise UserError(f'--runs={flags.runs}: there is an empty name between the commas')
-    evaluate_runs(flags.runs.split(','), [flags.split], flags.output, last=flags.last, tta=flags.tta)
+    evaluate_runs(flags.runs.split(','), splits, flags.output, last=flags.last, tta=flags.tta)
     return 0
 
 

@@ -34,7 +34,7 @@ def get_config():
     config.schedule.warmup_epochs = 1.0
 
     config.evaluation.every_steps = 1122  # ten epochs
-    config.evaluation.batch_size = 1024
+    config.evaluation.batch_size = 256
     config.evaluation.tta = 'ten_crop'
     config.checkpoint.keep_last = 1
     config.log_every_steps = 112

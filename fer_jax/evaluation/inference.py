@@ -20,6 +20,8 @@ from tqdm import tqdm
 from fer_jax.data.preprocess import Preprocessing, views
 from fer_jax.training.mesh import Placement
 
+_BUSY = 64  # inputs
+
 
 def stack_members(members: Sequence[Any]) -> Any:
     """The members' variables as one tree with a leading axis M."""
@@ -41,17 +43,22 @@ def make_predict(
 
     Args:
         temperature: above 1 it makes probabilities less sure.
-        map_members: run the members one after the other inside the program instead of as one batch. None: on a
-            CPU, where a batch of convolutions with different kernels is slower.
+        map_members: run the members one after the other inside the program instead of as one batch. None: where a
+            batch of convolutions with different kernels is slower, on a CPU and with as many inputs as keep an
+            accelerator busy with one member.
         placement: of the devices that work on a batch together; each gets all of its logits. None: one device.
     """
-    one_by_one = jax.default_backend() == 'cpu' if map_members is None else map_members
 
     @functools.partial(jax.jit, out_shardings=placement and placement.replicated)
     def predict(variables_M, images_NHWC):
         # The views of an image in a row, so that they stay on its device.
         inputs_NVSSC = views(images_NHWC, tta, preprocessing).swapaxes(0, 1)
         logits_of = functools.partial(logits_of_views, model, inputs_NVSSC=inputs_NVSSC, temperature=temperature)
+        one_by_one = map_members
+        if one_by_one is None:
+            alone = len(jax.tree.leaves(variables_M)[0]) == 1
+            n, v = inputs_NVSSC.shape[:2]
+            one_by_one = alone or jax.default_backend() == 'cpu' or n * v >= _BUSY
         return jax.lax.map(logits_of, variables_M) if one_by_one else jax.vmap(logits_of)(variables_M)
 
     return predict

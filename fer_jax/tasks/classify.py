@@ -153,13 +153,7 @@ def _make_evaluate(
 ) -> Callable[[Sequence[classify.State]], list[dict[str, float]]]:
     dataset, placement = setting.dataset, setting.placement
     split, batch_size = dataset.splits['validation'], setting.config.evaluation.batch_size
-    # A single member is no batch of convolutions.
-    how = {
-        alone: inference.make_predict(
-            task.model, task.preprocessing, map_members=True if alone else None, placement=placement
-        )
-        for alone in (True, False)
-    }
+    predict = inference.make_predict(task.model, task.preprocessing, placement=placement)
 
     def scored(logits):
         probabilities = softmax(logits)
@@ -173,7 +167,6 @@ def _make_evaluate(
 
     def evaluate_states(states):
         members = inference.stack_members([state.split()[0] for state in states])
-        predict = how[len(states) == 1]
         logits = inference.predict_split(predict, members, split.images, batch_size, placement=placement)
         return [scored(of_member) for of_member in logits]
 

@@ -39,7 +39,7 @@ RECIPES = {
     'resnet10_taught': {'train.epochs': 80.0, 'model.name': 'resnet10', 'model.dropout': 0.0},
 }
 TAUGHT = tuple(name for name in RECIPES if name.endswith('_taught'))
-PLAN = 'resnet18_mix:2,vgg19_mix:2,resnet18_taught:5,resnet10_taught:1'
+PLAN = 'resnet18_mix:5,vgg19_mix:3,resnet10_taught:1'
 SPLITS = ('validation', 'test')
 _ENVIRONMENT = os.environ | {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}  # several share a device's memory
 _NOT_DONE = 75  # EX_TEMPFAIL: call again

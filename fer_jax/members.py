@@ -178,7 +178,7 @@ def group_members(
 
 
 def load_group(group: Sequence[Member], everywhere: jax.sharding.Sharding | None = None) -> tuple[nn.Module, Any]:
-    """The network of members that stack, and their variables with a leading axis M.
+    """The network of members that stack, on a CPU in float32, and their variables with a leading axis M.
 
     Args:
         group: of one network and input.
@@ -189,6 +189,9 @@ def load_group(group: Sequence[Member], everywhere: jax.sharding.Sharding | None
     """
     run = group[0].run
     model = experiment.make_model(run.config, len(run.class_names))
+    if jax.default_backend() == 'cpu':
+        # Which is no quicker in bfloat16, and an ONNX file made there could not be run.
+        model = model.clone(dtype=jnp.float32)
     side, channels = run.preprocessing.input_side, run.preprocessing.channels
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, side, side, channels)))
     everywhere = everywhere or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

@@ -3,11 +3,13 @@
 import os
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
 import skimage.data
 
 from fer_jax import Recognizer, zoo
 from fer_jax.data.dataset import EMOTIONS
+from fer_jax.members import choose_members, group_members, load_group
 from fer_jax.packed import read_packed
 
 CARD = Path(zoo.DEFAULT).with_suffix('.md')
@@ -24,6 +26,11 @@ def test_it_is_small_knows_seven_emotions_and_aligned_faces(packed):
         assert run.class_names == tuple(name for name in EMOTIONS if name != 'contempt')
         assert run.align == packed.runs[0].align and run.align['detector'] == 'mtcnn'
         assert run.config.data.name == 'data/fer2013_aligned' and not run.config.data.drop
+
+
+def test_a_cpu_reads_it_in_float32(packed):
+    (group,) = group_members(choose_members(zoo.DEFAULT), ('class_names',), lambda run: '')
+    assert packed.runs[0].config.model.dtype == 'bfloat16' and load_group(group)[0].dtype == jnp.float32
 
 
 def test_its_header_tells_no_place_of_ours():

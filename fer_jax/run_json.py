@@ -28,7 +28,7 @@ def describe(config: ConfigDict | None, dataset: Dataset, **more: Any) -> dict[s
     counts = {name: class_counts(split.labels, dataset.class_names) for name, split in dataset.splits.items()}
     return {
         'config': config.to_dict() if config is not None else {},
-        'command': ' '.join(['python -m', f'fer_jax.{_command_name()}', *sys.argv[1:]]),
+        'command': ' '.join([_command(sys.argv[0]), *sys.argv[1:]]),
         'seed': config.seed if config is not None else None,
         'versions': {'python': sys.version.split()[0]} | {name: importlib.metadata.version(name) for name in _PACKAGES},
         'devices': {'count': len(devices), 'platform': devices[0].platform, 'kind': devices[0].device_kind},
@@ -112,8 +112,13 @@ def write_json(path: str, content: dict[str, Any]) -> None:
     os.replace(path + '.partial', path)
 
 
-def _command_name() -> str:
-    return os.path.splitext(os.path.basename(sys.argv[0]))[0]
+def _command(file: str) -> str:
+    """`python -m fer_jax.train`, `python benchmarks/audit.py`, or the name of a file that lies elsewhere."""
+    package = os.path.dirname(os.path.abspath(__file__))
+    path = os.path.relpath(os.path.abspath(file), os.path.dirname(package))
+    if path.startswith('fer_jax' + os.sep):
+        return 'python -m ' + os.path.splitext(path)[0].replace(os.sep, '.')
+    return 'python ' + (os.path.basename(file) if path.startswith('..') else path)
 
 
 def _git_revision() -> str | None:

@@ -1,9 +1,11 @@
 """Whether a directory holds the run that is wanted, judged by its files."""
 
 import json
+import os
 
 import pytest
 
+from fer_jax import run_json
 from fer_jax.config import default_config
 from fer_jax.data.dataset import Dataset
 from fer_jax.errors import UserError
@@ -90,3 +92,18 @@ def test_a_cross_validation_is_finished_when_its_summary_is_of_these_folds(tmp_p
     assert finished_folds(tmp_path, config, 'row') == summary
     (tmp_path / 'folds.json').write_text(json.dumps({'folds': [*summary['folds'][:2], {'single': {'accuracy': 0.1}}]}))
     assert finished_folds(tmp_path, config, 'row') == {}  # of an earlier training of fold 2
+
+
+@pytest.mark.parametrize(
+    ('file', 'words'),
+    [
+        (os.path.join(os.path.dirname(run_json.__file__), 'train.py'), 'python -m fer_jax.train'),
+        (
+            os.path.join(os.path.dirname(run_json.__file__), '..', 'benchmarks', 'audit.py'),
+            'python benchmarks/audit.py',
+        ),
+        (os.path.join(os.sep, 'home', 'somebody', 'own.py'), 'python own.py'),
+    ],
+)
+def test_a_run_says_by_which_command_it_was_made_and_no_place_outside(file, words):
+    assert run_json._command(file) == words

@@ -38,7 +38,7 @@ from fer_jax.runs import other_fields
 from fer_jax.training.stopping import Stopped
 
 CONFIGS = {'synthetic': 'configs/audit/synthetic.py', 'fer2013': 'configs/audit/fer2013.py'}
-DEFAULT = 'confident_learning,self_confidence,margin,aum,random'
+DEFAULT = 'confident_learning,self_confidence,margin,aum,consensus,random'
 COLUMNS = ('noise', 'rate', 'method', 'scored', 'AUROC', 'per seed', *list(MEASURES)[1:], 'trained', 'judged')
 _OF_CLASSIFIERS = ('normalize', 'crop', 'soft_labels')  # fields of `config.data` that a pair refuses
 

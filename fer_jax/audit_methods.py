@@ -67,6 +67,10 @@ class Subject:
         return evidence.out_of_fold(self.fold_config, self.dataset, self.folds)
 
     @functools.cached_property
+    def margins(self) -> tuple[np.ndarray, np.ndarray]:
+        return evidence.margins_in_training(self.config, self.dataset, self.epochs)
+
+    @functools.cached_property
     def translations(self) -> evidence.Translations:
         if not self.options.pairs:
             raise UserError('ssim compares images with their translations; give --pairs=DIR, trained pairs')
@@ -85,8 +89,12 @@ def _of_probabilities(method: Callable) -> Callable[[Subject], tuple[Audit, np.n
 
 
 def _aum(subject: Subject) -> tuple[Audit, np.ndarray]:
-    found = evidence.margins_in_training(subject.config, subject.dataset, subject.epochs)
-    return methods.area_under_margin(*found, subject.options.share), subject.everyone
+    return methods.area_under_margin(*subject.margins, subject.options.share), subject.everyone
+
+
+def _consensus(subject: Subject) -> tuple[Audit, np.ndarray]:
+    found = subject.probabilities_NK, subject.split.labels, *subject.margins
+    return methods.consensus(*found, subject.options.share), subject.everyone
 
 
 def _vote_entropy(subject: Subject) -> tuple[Audit, np.ndarray]:
@@ -137,24 +145,23 @@ METHODS = {
     ),
     'margin': Method(_of_probabilities(methods.margin), 'another class is more probable than the label', 0.0),
     'aum': Method(_aum, 'another class was ahead of the label in training, on average', 0.0),
+    'consensus': Method(_consensus, 'another class was ahead of the label both out of fold and in training'),
     'vote_entropy': Method(_vote_entropy, 'half of the annotators or fewer chose the label'),
     'random': Method(_random, 'it is drawn by lot'),
 }
 
 
-OUT_OF_FOLD = ('confident_learning', 'self_confidence', 'margin')
+OUT_OF_FOLD = ('confident_learning', 'self_confidence', 'margin', 'consensus')
+IN_TRAINING = ('aum', 'consensus')
 
 
 def trained_for(subject: Subject, name: str) -> float:
     """Seconds that the networks were trained, so far, which a method goes by; several may go by the same."""
-    if name == 'aum':
-        return training_seconds(subject.epochs)
+    runs = []
+    if name in IN_TRAINING:
+        runs.append(subject.epochs)
     if name in OUT_OF_FOLD:
-        return sum(training_seconds(fold_directory(subject.folds, fold)) for fold in range(subject.options.folds))
-    if name == 'ssim':
-        return (
-            sum(map(training_seconds, map(Path, translators.find_pairs(subject.options.pairs))))
-            if subject.options.pairs
-            else 0.0
-        )
-    return 0.0
+        runs += [fold_directory(subject.folds, fold) for fold in range(subject.options.folds)]
+    if name == 'ssim' and subject.options.pairs:
+        runs += map(Path, translators.find_pairs(subject.options.pairs))
+    return sum(map(training_seconds, runs), 0.0)

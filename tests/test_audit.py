@@ -49,7 +49,7 @@ def test_methods_share_folds_and_their_files_clean_the_training_split(data, conf
         whole(config, workdir)
 
     monkeypatch.setattr(train, 'train', count)
-    names, output = ['margin', 'self_confidence', 'aum'], str(tmp_path / 'out')
+    names, output = ['margin', 'self_confidence', 'aum', 'consensus'], str(tmp_path / 'out')
     with pytest.raises(Stopped):
         audit.audit(config, names, output, Options(folds=2))
     table = audit.audit(config, names, output, Options(folds=2))

@@ -112,6 +112,30 @@ def area_under_margin(
     return _audit(-area_N, area_N < threshold, counts_KN.argmax(0), share)
 
 
+def consensus(
+    probabilities_NK: ValuesNK,
+    labels_N: LabelsN,
+    margins_EN: Float[np.ndarray, 'E N'],
+    rivals_EN: Int[np.ndarray, 'E N'],
+    share: float | None = None,
+) -> Audit:
+    """What networks that did not see an example say of it, and one in training on it: their mistakes are not the same.
+
+    Scores are the mean of an example's ranks by `self_confidence` and `area_under_margin`, as shares of the examples.
+    Flagged where another class is ahead both out of fold and in training; suggested is that of training.
+
+    Args:
+        probabilities_NK: out of fold.
+        margins_EN, rivals_EN: see `area_under_margin`.
+    """
+    apart, together = self_confidence(probabilities_NK, labels_N), area_under_margin(margins_EN, rivals_EN)
+    if len(apart.scores) != len(together.scores):
+        raise UserError(f'there are margins of {len(together.scores)} examples, probabilities of {len(apart.scores)}')
+    ranks = [scipy.stats.rankdata(audit.scores) / max(len(labels_N), 1) for audit in (apart, together)]
+    flags = margin(probabilities_NK, labels_N).flags & together.flags
+    return _audit(sum(ranks) / 2, flags, together.suggested, share)
+
+
 def vote_entropy(votes_NK: ValuesNK, labels_N: LabelsN, share: float | None = None) -> Audit:
     """How far annotators disagree: the entropy of their votes over log K; flagged where half or fewer chose the label.
 

@@ -43,6 +43,18 @@ def test_area_under_margin():
     assert audit.area_under_margin(margins, rivals, threshold=-3.5).flags.tolist() == [False, False]
 
 
+def test_consensus():
+    """Ranks by hand: self-confidence 1, 2.5, 2.5, 4 of 4; the margin in training 2, 1, 4, 3."""
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.4, 0.6], [0.1, 0.9]])
+    margins, rivals = np.array([[1.0, 2.0, -4.0, -1.0], [1.0, 2.0, -2.0, -1.0]]), np.ones((2, 4), int)
+    found = audit.consensus(probabilities, np.zeros(4, int), margins, rivals)
+    assert_audit(found, [3 / 8, 3.5 / 8, 6.5 / 8, 7 / 8], [False, False, True, True], [1, 1, 1, 1])
+    halved = audit.consensus(probabilities, np.zeros(4, int), margins, rivals, share=0.25)
+    assert halved.flags.tolist() == [False, False, False, True]
+    with pytest.raises(UserError, match='margins of 3 examples, probabilities of 4'):
+        audit.consensus(probabilities, np.zeros(4, int), margins[:, 1:], rivals[:, 1:])
+
+
 def test_vote_entropy():
     votes = np.array([[10.0, 0.0, 0.0], [5.0, 5.0, 0.0], [2.0, 6.0, 0.0], [0.0, 0.0, 0.0]])
     two = np.log(2) / np.log(3)

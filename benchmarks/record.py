@@ -6,14 +6,14 @@
 The plan's recipes are trained in its order, each with so many seeds; those that are taught wait for all before them
 that are not, which are their teachers. Each run is a `fer_jax.train` of configs/fer2013/record.py in a process of its
 own, so many at once on one device: while one starts, compiles or writes, the others train. After --minutes what still
-runs is told to stop, and the same command goes on from there. --config flags change all runs alike, for a rehearsal on
-a CPU for example. When all are trained `fer_jax.evaluate` reads both splits once for the seeds of each recipe and for
-all networks together; which of them stands for the record is chosen by PublicTest.
+runs is told to stop, and the same command goes on from there; runs of other flags or teachers are refused. --config
+flags change all runs alike, for a rehearsal on a CPU for example. When all are trained `fer_jax.evaluate` reads both
+splits once for the seeds of each recipe and for all networks together; which of them stands for the record is chosen by
+PublicTest.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import json
@@ -28,7 +28,10 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from fer_jax.config import as_flags
+from fer_jax import cli
+from fer_jax.config import as_flags, load_config
+from fer_jax.errors import UserError
+from fer_jax.runs import finished
 
 # Name: what it changes of configs/fer2013/record.py.
 RECIPES = {
@@ -64,14 +67,20 @@ class Run:
 
     @property
     def done(self) -> bool:
-        """Whether it is trained and scored."""
-        return 'validation' in _scores(self.workdir)
+        """Whether it is trained and scored.
+
+        Raises:
+            UserError: if what lies there is another run.
+        """
+        config_file, *changes = self.words
+        config = load_config(config_file.removeprefix('--config='), changes)
+        return bool(finished(self.workdir, config, 'the plan'))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the flags, trains what is missing, and reports; see the module."""
     argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = cli.ArgumentParser(prog='benchmarks/record.py', description=__doc__.splitlines()[0])
     parser.add_argument('--workdir', default='checkpoints/record', type=Path)
     parser.add_argument('--data', default='data/fer2013_aligned')
     parser.add_argument('--minutes', type=float, default=9.0, help='until all that runs is stopped')
@@ -79,32 +88,56 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--jobs', type=int, default=4, help='runs at once')
     parser.add_argument('--tta', default='ten_crop', help='views')
     flags = parser.parse_args([word for word in argv if not word.startswith('--config.')])
-    plan = [(name, int(seeds)) for name, _, seeds in (part.partition(':') for part in flags.plan.split(','))]
-    if unknown := [name for name, _ in plan if name not in RECIPES]:
-        parser.error(f'--plan names {unknown[0]}; there are {", ".join(RECIPES)}')
-    if flags.jobs < 1 or min(seeds for _, seeds in plan) < 1:
-        parser.error('--jobs and the numbers of seeds are 1 or more')
+    plan = read_plan(flags.plan)
+    if flags.jobs < 1:
+        raise UserError(f'--jobs={flags.jobs}: 1 or more are wanted')
     common = [f'--config.data.name={flags.data}', f'--config.evaluation.tta={flags.tta}']
     common += [word for word in argv if word.startswith('--config.')]
     runs = _runs(plan, flags.workdir, common)
     if not _train(runs, flags.jobs, time.monotonic() + 60 * flags.minutes):
         return _NOT_DONE
-    groups = {name: [run.workdir for run in runs if run.recipe == name] for name, _ in plan}
+    groups = {name: [run.workdir for run in runs if run.recipe == name] for name in plan}
     if len(groups) > 1:
         groups['all'] = [run.workdir for run in runs]
+    together = {  # of just these runs: more seeds are another evaluation
+        name: flags.workdir / 'together' / (words if name == 'all' else f'{name}{len(groups[name])}')
+        for words in ['_'.join(f'{name}{seeds}' for name, seeds in plan.items())]
+        for name in groups
+    }
     evaluations = [
         subprocess.Popen(
-            [sys.executable, '-m', 'fer_jax.evaluate', f'--runs={",".join(map(str, members))}', f'--tta={flags.tta}']
-            + ['--last=1', f'--split={",".join(SPLITS)}', f'--output={flags.workdir / name / "together"}'],
+            [sys.executable, '-m', 'fer_jax.evaluate', f'--runs={",".join(map(str, groups[name]))}', '--last=1']
+            + [f'--tta={flags.tta}', f'--split={",".join(SPLITS)}', f'--output={output}'],
             env=_ENVIRONMENT,
         )
-        for name, members in groups.items()
-        if not all(split in _scores(flags.workdir / name / 'together') for split in SPLITS)
+        for name, output in together.items()
+        if not all(split in _scores(output) for split in SPLITS)
     ]
-    if max((process.wait() for process in evaluations), default=0):
+    if any([process.wait() for process in evaluations]):  # noqa: C419 (all of them are waited for)
         return 1
-    print(table({name: _scores(flags.workdir / name / 'together') for name in groups}), flush=True)
+    print(table({name: _scores(output) for name, output in together.items()}), flush=True)
     return 0
+
+
+def read_plan(words: str) -> dict[str, int]:
+    """Recipes and how many seeds of each, in their order.
+
+    Raises:
+        UserError: if there cannot be such a plan.
+    """
+    plan: dict[str, int] = {}
+    for part in words.split(','):
+        name, _, seeds = part.partition(':')
+        if name not in RECIPES:
+            raise UserError(f'--plan names {name!r}; there are {", ".join(RECIPES)}')
+        if name in plan:
+            raise UserError(f'--plan names {name} twice')
+        if not seeds.isdecimal() or int(seeds) < 1:
+            raise UserError(f'--plan has {part!r}; RECIPE:SEEDS is wanted, such as {name}:5')
+        if name in TAUGHT and not set(plan) - set(TAUGHT):
+            raise UserError(f'--plan: {name} has no teachers; name networks that are not taught before it')
+        plan[name] = int(seeds)
+    return plan
 
 
 def table(scores: dict[str, dict]) -> str:
@@ -134,9 +167,9 @@ def _mean(values: Sequence[float]) -> str:
     return f'{np.mean(values):.2f} ± {half:.2f}'
 
 
-def _runs(plan: Sequence[tuple[str, int]], workdir: Path, common: Sequence[str]) -> list[Run]:
+def _runs(plan: dict[str, int], workdir: Path, common: Sequence[str]) -> list[Run]:
     runs: list[Run] = []
-    for name, seeds in plan:
+    for name, seeds in plan.items():
         teachers = tuple(run.workdir for run in runs if run.recipe not in TAUGHT) if name in TAUGHT else ()
         for seed in range(seeds):
             changes = {**RECIPES[name], 'seed': seed, 'train.teachers': tuple(map(str, teachers))}
@@ -195,4 +228,4 @@ def _scores(workdir: Path) -> dict:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    cli.run(main)

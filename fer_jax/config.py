@@ -114,7 +114,8 @@ def default_config() -> ConfigDict:
     train.mixup = 0.0  # alpha of mixup's Beta distribution (Zhang et al. 2018); 0 = off
     train.cutmix = 0.0  # alpha of cutmix (Yun et al. 2019); with mixup too, a coin decides per step
     # Runs, ensembles or packed models on the same data whose mean probability for the same augmented image is the
-    # target (distillation, see fer_jax.teachers).
+    # target (distillation, see fer_jax.teachers). With a share of 1 the labels have no part in the loss, nor have
+    # their smoothing and class weights.
     train.teachers = ()
     train.teacher_share = 1.0  # of the loss that goes by them; the rest goes by the labels
     train.class_weights = 'none'  # 'balanced': each class weighs the same in the loss

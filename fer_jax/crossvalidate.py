@@ -69,6 +69,10 @@ def crossvalidate(config: ConfigDict, workdir: str, chosen: Sequence[int]) -> No
     if os.path.exists(workdir) and not os.path.isdir(workdir):
         raise UserError(f'--workdir={workdir} is a file; a directory is wanted')
     check_folds(config.data.folds, 0, config.data.fold_validation)
+    if config.train.teachers:
+        raise UserError(
+            'config.train.teachers have learned what other folds test; leave them out: --config.train.teachers=()'
+        )
     _keep_assignment(assignment_of(config), workdir)
     directories = [fold_files.fold_directory(workdir, fold) for fold in range(config.data.folds)]
     done = lambda fold: finished_fold(Path(workdir), config, fold, 'this configuration')

@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     flags = parser.parse_args(argv)
     if flags.last < 0:
         raise UserError(f'--last={flags.last}: a count of checkpoints is wanted, 1 or more')
-    splits = flags.split.split(',')
+    splits = list(dict.fromkeys(flags.split.split(',')))
     if unknown := [name for name in splits if name not in SPLITS[1:]]:
         raise UserError(f'--split={flags.split}: there is no {unknown[0]!r}; it can be validation, test, or both')
     runtime.configure()

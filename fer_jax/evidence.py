@@ -39,12 +39,17 @@ def audited_config(config: ConfigDict) -> ConfigDict:
     """The configuration whose training split is audited: pictures that were added are left out.
 
     Raises:
-        UserError: if it draws folds of its own.
+        UserError: if it draws folds of its own, or has teachers.
     """
     if config.data.folds:
         raise UserError(
             f'config.data.folds={config.data.folds} makes a training split per fold; an audit draws its own: '
             '--config.data.folds=0 and, if other than 3 are wanted, --folds=N'
+        )
+    if config.train.teachers:
+        raise UserError(
+            'config.train.teachers have learned the labels that an audit judges; leave them out: '
+            '--config.train.teachers=()'
         )
     config = config.copy_and_resolve_references()
     with config.unlocked():

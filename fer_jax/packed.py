@@ -26,7 +26,17 @@ from fer_jax.errors import UserError
 
 SUFFIX = '.safetensors'
 _SCHEMA = 1
-_KEPT = ('config', 'preprocessing', 'manifest', 'manifest_hash', 'model_summary', 'versions', 'devices', 'git_revision')
+_KEPT = (
+    'config',
+    'preprocessing',
+    'manifest',
+    'manifest_hash',
+    'model_summary',
+    'versions',
+    'devices',
+    'git_revision',
+    'teachers',
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,6 +43,7 @@ _SHORT = {
     'checkpoint.snapshot_steps': 0,
     'log_every_steps': 1,
     'init_from': '',
+    'train.teachers': (),
 }
 _FEW_DRAWN = {'num_train': 96, 'num_validation': 64, 'num_test': 64}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fer_jax import run_json
+from fer_jax import distributed, run_json
 from fer_jax.data.dataset import Dataset
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.errors import UserError
@@ -27,8 +28,8 @@ from fer_jax.members import Member, choose_members, find_runs, group_members, lo
 from fer_jax.packed import is_packed
 from fer_jax.training.classify import Teacher
 
-# Of config.data: with them, training images of one run are evaluation images of another.
-_CUTS = ('folds', 'fold', 'fold_by', 'fold_of', 'fold_validation', 'resplit', 'split_seed')
+# Of config.data: these do not change which images are dealt into a fold or a cut.
+_HARMLESS = ('name', 'size', 'channels', 'soft_labels', 'feed', 'order_seed', 'extra', 'normalize', 'crop')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Teachers:
 
     Attributes:
         networks: one for each group of members that stack.
-        variables: of each group the members' variables, with a leading axis M.
+        variables: of each group the members' variables on the host, with a leading axis M.
         told: for config.json, of each member its run, step and the SHA-256 of its variables.
     """
 
@@ -60,14 +61,14 @@ def load_teachers(config: ConfigDict, dataset: Dataset, preprocessing: Preproces
         _refuse_unfit(run, config, dataset, preprocessing)
     groups = group_members(members, ('class_names', 'manifest_hash'), lambda run: '')
     loaded = [load_group(group) for group in groups]
+    told = [one for group, (_, variables) in zip(groups, loaded, strict=True) for one in _told(group, variables)]
+    distributed.require_same('their teachers', repr(told))
     return Teachers(
         networks=tuple(
             _teacher(model, group[0].run, preprocessing) for group, (model, _) in zip(groups, loaded, strict=True)
         ),
-        variables=tuple(variables for _, variables in loaded),
-        told=tuple(
-            one for group, (_, variables) in zip(groups, loaded, strict=True) for one in _told(group, variables)
-        ),
+        variables=jax.device_get(tuple(variables for _, variables in loaded)),
+        told=tuple(told),
     )
 
 
@@ -75,15 +76,16 @@ def refuse_other_teachers(teachers: Teachers, workdir: str) -> None:
     """Refuses a run whose teachers are not those that it began with.
 
     Raises:
-        UserError: naming the first that is another.
+        UserError: naming the first that is another, or missing.
     """
     with open(os.path.join(workdir, 'config.json')) as file:
         before = json.load(file).get('teachers', [])
-    for there, now in zip(before, teachers.told, strict=False):
+    for there, now in itertools.zip_longest(before, teachers.told):
         if there != now:
+            was, is_now = (f'{of["run"]}@{of["step"]}' if of else 'nobody' for of in (there, now))
             raise UserError(
-                f'{workdir} was taught by {there["run"]}@{there["step"]}, which is now {now["run"]}@{now["step"]} or '
-                'has been trained anew; choose another --workdir'
+                f'{workdir} was taught by {was}, in whose place is {is_now}, perhaps trained anew; '
+                'choose another --workdir'
             )
 
 
@@ -102,15 +104,27 @@ def _refuse_unfit(
             f'{name} was trained on other data (manifest {run.manifest_hash}; here {dataset.manifest_hash}): it may '
             'have learned what is validation or test here'
         )
-    cuts = [{field: data[field] for field in _CUTS} for data in (run.config.data, config.data)]
-    if any(cut['folds'] or cut['resplit'] for cut in cuts) and cuts[0] != cuts[1]:
+    here, there = _dealt(config.data, dataset.manifest.get('changes', {})), _dealt(run.config.data, run.changes)
+    differ = [field for field in here if here[field] != there[field]]
+    if differ and any(of['folds'] or of['resplit'] for of in (here, there)):
         raise UserError(
-            f'{name} was trained on another cut of the same data (config.data.folds, resplit and their like differ): '
-            'it may have learned what is validation or test here'
+            f'{name} was trained on another cut of the same data (config.data.{differ[0]} differs): it may have '
+            'learned what is validation or test here'
+        )
+    if config.data.remove_twins != 'none' and run.config.data.remove_twins == 'none':
+        raise UserError(
+            f'{name} was trained on twins of evaluation images, which config.data.remove_twins keeps out here'
         )
     seen, wanted = (_input(how) for how in (run.preprocessing, preprocessing))
     if seen != wanted:
         raise UserError(f'{name} sees {seen}; this run sees {wanted}, and both look at the same images')
+
+
+def _dealt(data: ConfigDict, changes: dict[str, Any]) -> dict[str, Any]:
+    """What decides which images are trained on where there are folds or cuts."""
+    dealt = {name: value for name, value in data.to_dict().items() if name not in _HARMLESS}
+    kept = {name: change for name, change in changes.items() if name != 'extra'}
+    return dealt | {'exclude': json.loads(json.dumps(kept))}  # with the hashes of the files, as config.json has them
 
 
 def _input(how: Preprocessing) -> str:

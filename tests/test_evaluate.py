@@ -67,6 +67,16 @@ def test_without_last_the_best_checkpoint_of_each_run_is_taken(make_run, tmp_pat
     assert load(tmp_path / 'last')['steps'].tolist() == [8]
 
 
+def test_both_splits_are_read_once_each(make_run, tmp_path):
+    workdir, output = make_run(), tmp_path / 'both'
+    assert evaluate.main([f'--runs={workdir}', '--split=validation,test,test', '--last=1', f'--output={output}']) == 0
+    scores = json.loads((output / 'scores.json').read_text())
+    assert {split: (entry['num_examples'], entry['readings']) for split, entry in scores.items()} == {
+        'validation': (23, 1),
+        'test': (17, 1),
+    }
+
+
 def test_a_run_may_not_be_named_twice(make_run, tmp_path):
     workdir = make_run()
     with pytest.raises(UserError, match='twice'):

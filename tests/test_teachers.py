@@ -1,5 +1,6 @@
 """Networks that learn from others: `config.train.teachers`."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -11,12 +12,12 @@ import numpy as np
 import optax
 import pytest
 
-from fer_jax import experiment, pack
+from fer_jax import crossvalidate, evidence, experiment, pack
 from fer_jax.data.augment import Augmentation
 from fer_jax.errors import UserError
 from fer_jax.evaluation.scores import softmax
 from fer_jax.members import choose_members
-from fer_jax.teachers import load_teachers
+from fer_jax.teachers import Teachers, load_teachers, refuse_other_teachers
 from fer_jax.train import train_members
 from fer_jax.training import classify
 from fer_jax.training.checkpoints import Checkpoints
@@ -110,14 +111,29 @@ def test_a_run_is_taught_says_by_whom_and_keeps_them_out_of_its_checkpoints(make
 def test_a_taught_run_goes_on_to_the_same_bits_and_refuses_other_teachers(make_run, teachers):
     names = ','.join(teachers[:2])
     whole = make_run('whole', train__teachers=names)
-    part = make_run('part', train__teachers=names, train__early_stopping=0)
+    part = shutil.copytree(whole, whole.replace('whole', 'part'))
     shutil.rmtree(os.path.join(part, 'checkpoints', '8'))
-    again = make_run('part', train__teachers=names, train__early_stopping=0)
+    again = make_run('part', train__teachers=names)
     jax.tree.map(np.testing.assert_array_equal, trees(again), trees(whole))
     shutil.rmtree(teachers[1])
     make_run('second', seed=2)
-    with pytest.raises(UserError, match=r'was taught by .*second@8, which is now .*second@8 or has been trained anew'):
-        make_run('part', train__teachers=names, train__early_stopping=0)
+    with pytest.raises(
+        UserError, match=r'was taught by .*second@8, in whose place is .*second@8, perhaps trained anew'
+    ):
+        make_run('part', train__teachers=names)
+
+
+def test_a_teacher_that_is_missing_or_new_is_another(tmp_path):
+    (tmp_path / 'config.json').write_text(json.dumps({'teachers': [told(0), told(1)]}))
+    alike = Teachers((), (), (told(0), told(1)))
+    refuse_other_teachers(alike, str(tmp_path))
+    for now, words in (((0,), r'run1@8, in whose place is nobody'), ((0, 1, 2), r'nobody, in whose place is run2@8')):
+        with pytest.raises(UserError, match=words):
+            refuse_other_teachers(dataclasses.replace(alike, told=tuple(map(told, now))), str(tmp_path))
+
+
+def told(number):
+    return {'run': f'run{number}', 'step': 8, 'sha256': str(number)}
 
 
 @pytest.mark.parametrize('how', ['turn', 'vmap'])
@@ -148,6 +164,7 @@ def test_a_packed_model_teaches(make_run, tmp_path):
         ({'data__drop': 'happiness'}, r'which knows .*; this run has'),
         ({'data__folds': 3, 'data__fold_by': 'image'}, r'another cut of the same data'),
         ({'data__folds': 3, 'data__fold_by': 'image', 'data__fold_of': 'train'}, r'another cut of the same data'),
+        ({'data__remove_twins': 'evaluation'}, r'twins of evaluation images, which config.data.remove_twins keeps out'),
         ({'train__teachers': 'nowhere'}, 'nowhere is no run'),
         ({'train__teacher_share': 1.5}, 'config.train.teacher_share is 1.5; a number from 0 to 1'),
     ],
@@ -168,3 +185,19 @@ def test_a_teacher_of_other_data_is_refused(make_run, make_dataset):
 def test_a_pair_has_no_teachers(make_run):
     with pytest.raises(UserError, match=r'config.train.teachers is for classifiers'):
         make_run('pair', task='cyclegan', pair='a,b', train__teachers='x')
+
+
+def test_a_cut_of_other_images_is_another_cut(make_run, make_config, tmp_path):
+    """Folds of training are dealt after noise, audits and limits: with others of these, who is held out is another."""
+    folds = {'data__folds': 2, 'data__fold_of': 'train', 'data__fold_by': 'image', 'data__fold_validation': False}
+    teacher = make_run('first', **folds, evaluation__splits='test')
+    make_run('same', **folds, evaluation__splits='test', train__teachers=teacher)
+    with pytest.raises(UserError, match=r'another cut of the same data \(config.data.limit differs\)'):
+        make_run('less', **folds, evaluation__splits='test', train__teachers=teacher, data__limit='fear=9')
+
+
+def test_audits_and_cross_validations_have_no_teachers(make_config, tmp_path):
+    with pytest.raises(UserError, match='have learned the labels that an audit judges'):
+        evidence.audited_config(make_config(train__teachers='x'))
+    with pytest.raises(UserError, match='have learned what other folds test'):
+        crossvalidate.crossvalidate(make_config(train__teachers='x', data__folds=3), str(tmp_path / 'x'), [0])

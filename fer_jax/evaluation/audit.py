@@ -119,7 +119,7 @@ def consensus(
     rivals_EN: Int[np.ndarray, 'E N'],
     share: float | None = None,
 ) -> Audit:
-    """What networks that did not see an example say of it, and one in training on it: their mistakes are not the same.
+    """What networks that did not see an example say of it, together with one in training on it.
 
     Scores are the mean of an example's ranks by `self_confidence` and `area_under_margin`, as shares of the examples.
     Flagged where another class is ahead both out of fold and in training; suggested is that of training.

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from fer_jax.data.preprocess import Preprocessing, views
 from fer_jax.training.mesh import Placement
 
-_BUSY = 64  # inputs
+_BUSY = 64  # inputs of a device; argued, not measured: a batch of convolutions with different kernels is a grouped one
 
 
 def stack_members(members: Sequence[Any]) -> Any:
@@ -58,7 +58,8 @@ def make_predict(
         if one_by_one is None:
             alone = len(jax.tree.leaves(variables_M)[0]) == 1
             n, v = inputs_NVSSC.shape[:2]
-            one_by_one = alone or jax.default_backend() == 'cpu' or n * v >= _BUSY
+            devices = placement.num_devices if placement else 1
+            one_by_one = alone or jax.default_backend() == 'cpu' or n * v >= _BUSY * devices
         return jax.lax.map(logits_of, variables_M) if one_by_one else jax.vmap(logits_of)(variables_M)
 
     return predict

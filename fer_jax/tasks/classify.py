@@ -132,8 +132,8 @@ def _start(task: classify.Task, teachers: Teachers, setting: Setting) -> tuple[c
         told['teachers'] = list(teachers.told)
         if goes_on:
             refuse_other_teachers(teachers, setting.workdir)
-        # Copies, since each member's step takes the buffers of its own state.
-        state = state.replace(teachers=jax.tree.map(jax.numpy.copy, teachers.variables))
+        # Each member's step takes the buffers of its own state.
+        state = state.replace(teachers=jax.tree.map(jax.numpy.array, teachers.variables))
     if not config.init_from:
         return state, told
     if goes_on:

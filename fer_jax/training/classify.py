@@ -163,7 +163,7 @@ def teach(
         logits_BK, _ = teacher.model.apply(of_member, images_BHWC * teacher.scale + teacher.shift)
         return jax.nn.softmax(logits_BK.astype(jnp.float32) / teacher.temperature)
 
-    # One after the other: batched convolutions with different kernels are slower on a CPU and on a GPU.
+    # One after the other: batched convolutions with different kernels are slower on a CPU.
     of_groups = [
         jax.lax.map(functools.partial(read, teacher), of_group)
         for teacher, of_group in zip(teachers, variables, strict=True)

@@ -55,6 +55,20 @@ def test_stacked_members_say_what_each_says_alone(members, images, one_by_one):
         np.testing.assert_allclose(logits, by_hand(variables, window), atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ('platform', 'count', 'inputs', 'batched'),
+    [('gpu', 3, 8, True), ('gpu', 3, 64, False), ('gpu', 1, 8, False), ('cpu', 3, 8, False)],
+)
+def test_few_inputs_of_several_members_are_one_batch_on_an_accelerator(
+    members, monkeypatch, platform, count, inputs, batched
+):
+    monkeypatch.setattr(jax, 'default_backend', lambda: platform)
+    stacked = stack_members(members[:count])
+    images = jnp.zeros((inputs // 2, 8, 8, 1), jnp.uint8)
+    program = str(jax.make_jaxpr(make_predict(Linear(), HOW, 'flip'))(stacked, images))
+    assert ('scan' not in program) == batched
+
+
 @pytest.mark.parametrize('batch_size', [1, 4, 10, 11, 64])
 def test_the_padding_of_the_last_batch_changes_nothing(members, images, batch_size):
     predict = make_predict(Linear(), HOW, 'flip')

@@ -21,6 +21,7 @@ _AXES = ('NHWC', 'HWIO', 'NHWC')
 # Channels from which Winograd's way is quicker: on one core and 32 images all three parts together took 141 ms of
 # 324 at 512 channels of 6x6, 149 of 244 at 256 of 12x12; at 128 of 24x24 the kernel's gradient lost, 132 of 91.
 _WINOGRAD, _WINOGRAD_KERNEL = 128, 192
+_WINOGRAD_PIXELS = 256  # of all images, so that the kernel's 16 numbers for 9 are used often enough
 _Pads = tuple[tuple[int, int], ...]
 _as_written = contextvars.ContextVar('as_written', default=False)
 
@@ -48,10 +49,29 @@ def convolve(
     **_: Any,
 ) -> Float[Array, 'B H W O']:
     """A convolution without dilation and groups; what `nn.Conv` takes as `conv_general_dilated`."""
+    conv = _convolve_on_cpu if rearranged() else _convolve
+    return conv(x_BHWI, kernel_KKIO, tuple(strides), _pads(x_BHWI, kernel_KKIO, strides, padding))
+
+
+def convolve_few(
+    x_BHWI: Float[Array, 'B H W I'],
+    kernel_KKIO: Float[Array, 'K K I O'],
+    strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    **_: Any,
+) -> Float[Array, 'B H W O']:
+    """`convolve` where all of it goes Winograd's way, else as XLA has it: few images do not pay for turned arrays."""
+    pads = _pads(x_BHWI, kernel_KKIO, strides, padding)
+    enough = x_BHWI.size // x_BHWI.shape[-1] >= _WINOGRAD_PIXELS
+    if rearranged() and enough and _few_products(kernel_KKIO, tuple(strides), pads, _WINOGRAD_KERNEL):
+        return _convolve_on_cpu(x_BHWI, kernel_KKIO, tuple(strides), pads)
+    return _convolve(x_BHWI, kernel_KKIO, tuple(strides), pads)
+
+
+def _pads(x_BHWI: Array, kernel_KKIO: Array, strides: Sequence[int], padding: str | Sequence[tuple[int, int]]) -> _Pads:
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(x_BHWI.shape[1:3], kernel_KKIO.shape[:2], strides, padding)
-    conv = _convolve_on_cpu if rearranged() else _convolve
-    return conv(x_BHWI, kernel_KKIO, tuple(strides), tuple(map(tuple, padding)))
+    return tuple(map(tuple, padding))
 
 
 def _convolve(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads) -> Array:
@@ -61,14 +81,15 @@ def _convolve(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], paddi
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve_on_cpu(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads) -> Array:
     if _few_products(kernel_KKIO, strides, padding, _WINOGRAD):
-        return winograd.convolve_3x3(x_BHWI, kernel_KKIO)
+        return winograd.convolve_3x3(x_BHWI, kernel_KKIO, padding[0][0])
     return _convolve(x_BHWI, kernel_KKIO, strides, padding)
 
 
 def _few_products(kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads, channels: int) -> bool:
     """Whether Winograd's way suits: for this convolution, with at least so many channels in and out."""
-    same = strides == (1, 1) and padding == ((1, 1), (1, 1)) and kernel_KKIO.shape[:2] == (3, 3)
-    return same and kernel_KKIO.dtype == jnp.float32 and min(kernel_KKIO.shape[2:]) >= channels
+    border = padding in (((0, 0), (0, 0)), ((1, 1), (1, 1)))
+    suits = strides == (1, 1) and border and kernel_KKIO.shape[:2] == (3, 3)
+    return suits and kernel_KKIO.dtype == jnp.float32 and min(kernel_KKIO.shape[2:]) >= channels
 
 
 def _forward(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads) -> tuple[Array, Any]:
@@ -78,11 +99,11 @@ def _forward(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], paddin
 def _backward(strides: tuple[int, ...], padding: _Pads, saved: tuple[Array, Array], change_BHWO: Array) -> Any:
     x_BHWI, kernel_KKIO = saved
     if _few_products(kernel_KKIO, strides, padding, _WINOGRAD):
-        by_input = winograd.gradient_by_input(kernel_KKIO, change_BHWO)
+        by_input = winograd.gradient_by_input(kernel_KKIO, change_BHWO, padding[0][0])
     else:
         (by_input,) = jax.linear_transpose(lambda x: _convolve(x, kernel_KKIO, strides, padding), x_BHWI)(change_BHWO)
     if _few_products(kernel_KKIO, strides, padding, _WINOGRAD_KERNEL):
-        return by_input, winograd.gradient_by_kernel(x_BHWI, change_BHWO)
+        return by_input, winograd.gradient_by_kernel(x_BHWI, change_BHWO, padding[0][0])
     return by_input, _gradient_by_kernel(x_BHWI, kernel_KKIO, change_BHWO, strides, padding)
 
 

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fer_jax.models.convolution import convolve_few
 from fer_jax.models.initial import normal
 from fer_jax.models.layers import check_side
 
@@ -89,7 +90,15 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x_BHWC: Float[Array, 'B H W C']) -> Float[Array, 'B H W C']:
-        conv = partial(nn.Conv, x_BHWC.shape[-1], (3, 3), padding='VALID', dtype=self.dtype, kernel_init=_init)
+        conv = partial(
+            nn.Conv,
+            x_BHWC.shape[-1],
+            (3, 3),
+            padding='VALID',
+            dtype=self.dtype,
+            kernel_init=_init,
+            conv_general_dilated=convolve_few,
+        )
         y = nn.relu(instance_norm(conv()(reflect(x_BHWC, 1))))
         return x_BHWC + instance_norm(conv()(reflect(y, 1)))
 

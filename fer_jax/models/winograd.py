@@ -20,34 +20,38 @@ _KERNEL = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
 _OUTPUT = ((1, 1, 1, 0), (0, 1, -1, -1))
 
 
-def convolve_3x3(x_BHWI: Float[Array, 'B H W I'], kernel_33IO: Float[Array, '3 3 I O']) -> Float[Array, 'B H W O']:
-    """The convolution with a border of one zero."""
-    return _convolve(x_BHWI, _both_ways(_KERNEL, [list(row) for row in kernel_33IO]), by=0)
+def convolve_3x3(
+    x_BHWI: Float[Array, 'B H W I'], kernel_33IO: Float[Array, '3 3 I O'], border: int = 1
+) -> Float[Array, 'B H2 W2 O']:
+    """The convolution with a border of so many zeros, 0 to 2: each side becomes 2 less twice the border shorter."""
+    return _convolve(x_BHWI, _both_ways(_KERNEL, [list(row) for row in kernel_33IO]), border, by=0)
 
 
 def gradient_by_input(
-    kernel_33IO: Float[Array, '3 3 I O'], change_BHWO: Float[Array, 'B H W O']
+    kernel_33IO: Float[Array, '3 3 I O'], change_BHWO: Float[Array, 'B H2 W2 O'], border: int = 1
 ) -> Float[Array, 'B H W I']:
     """The gradient of `convolve_3x3` by its input: a convolution with the kernel turned by half a circle."""
-    return _convolve(change_BHWO, _both_ways(_KERNEL, [list(row[::-1]) for row in kernel_33IO[::-1]]), by=1)
+    turned = [list(row[::-1]) for row in kernel_33IO[::-1]]
+    return _convolve(change_BHWO, _both_ways(_KERNEL, turned), 2 - border, by=1)
 
 
 def gradient_by_kernel(
-    x_BHWI: Float[Array, 'B H W I'], change_BHWO: Float[Array, 'B H W O']
+    x_BHWI: Float[Array, 'B H W I'], change_BHWO: Float[Array, 'B H2 W2 O'], border: int = 1
 ) -> Float[Array, '3 3 I O']:
     """The gradient of `convolve_3x3` by its kernel: each step's transpose, from the output back."""
     change = _both_ways(_transposed(_OUTPUT), _blocks(change_BHWO, 2, 0))
-    inputs = _both_ways(_INPUT, _blocks(x_BHWI, 4, 1))
+    inputs = _both_ways(_INPUT, _blocks(x_BHWI, 4, border))
     products = [
         [_rows(i).T @ _rows(o) for i, o in zip(*rows, strict=True)] for rows in zip(inputs, change, strict=True)
     ]
     return jnp.stack([jnp.stack(row) for row in _both_ways(_transposed(_KERNEL), products)])
 
 
-def _convolve(x_BHWI: Array, kernel: Grid, by: int) -> Array:
+def _convolve(x_BHWI: Array, kernel: Grid, border: int, by: int) -> Array:
     """`by`: the kernel's axis that is summed over."""
-    b, h, w, _ = x_BHWI.shape
-    inputs = _both_ways(_INPUT, _blocks(x_BHWI, 4, 1))
+    b, *sides, _ = x_BHWI.shape
+    h, w = (side + 2 * border - 2 for side in sides)
+    inputs = _both_ways(_INPUT, _blocks(x_BHWI, 4, border))
     product = lambda x, weights: jax.lax.dot_general(_rows(x), weights, (((1,), (by,)), ((), ())))
     outputs = [[product(*pair) for pair in zip(*rows, strict=True)] for rows in zip(inputs, kernel, strict=True)]
     pixels = jnp.stack([part for row in _both_ways(_OUTPUT, outputs) for part in row])
@@ -56,9 +60,10 @@ def _convolve(x_BHWI: Array, kernel: Grid, by: int) -> Array:
 
 
 def _blocks(x_BHWC: Array, side: int, border: int) -> Grid:
-    """At [y][x] pixel y, x of every block of so many pixels a side, which begin two pixels apart."""
+    """At [y][x] pixel y, x of every block of so many pixels a side, which begin two pixels apart within the border."""
     b, h, w, c = x_BHWC.shape
-    rows, columns, more = (h + 1) // 2, (w + 1) // 2, side // 2 - 1
+    more = side // 2 - 1
+    rows, columns = ((size + 2 * (border - more) + 1) // 2 for size in (h, w))
     ends = [(border, 2 * (count + more) - size - border) for count, size in ((rows, h), (columns, w))]
     x = jnp.pad(x_BHWC, ((0, 0), *ends, (0, 0))).reshape(b, rows + more, 2, columns + more, 2, c)
     part = lambda y, x_: x[:, y // 2 : y // 2 + rows, y % 2, x_ // 2 : x_ // 2 + columns, x_ % 2]

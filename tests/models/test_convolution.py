@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax.models.convolution import as_written, convolve, largest
+from fer_jax.models.convolution import as_written, convolve, convolve_few, largest
 
 
 def _draw(*shape):
@@ -36,17 +36,27 @@ def test_convolution_and_its_gradients_are_xlas(side, kernel, stride, padding):
     assert_agree(ours(x, weights), _with_gradients(plain, x, weights), 1e-6)
 
 
+@pytest.mark.parametrize('padding', ['SAME', 'VALID'])
 @pytest.mark.parametrize('side', [6, 7])
-def test_convolution_by_fewer_products_and_its_gradients_are_xlas(side):
+def test_convolution_by_fewer_products_and_its_gradients_are_xlas(side, padding):
     x, weights = _draw(2, side, side + 3, 192), _draw(3, 3, 192, 200)
-    ours = jax.jit(lambda *arrays: _with_gradients(lambda x, w: convolve(x, w, (1, 1), 'SAME'), *arrays))
+    ours = jax.jit(lambda *arrays: _with_gradients(lambda x, w: convolve(x, w, (1, 1), padding), *arrays))
     assert 'stablehlo.convolution' not in ours.lower(x, weights).as_text()
-    plain = lambda x, w: jax.lax.conv_general_dilated(x, w, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+    plain = lambda x, w: jax.lax.conv_general_dilated(x, w, (1, 1), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
     with as_written():
         assert (
-            'stablehlo.convolution' in jax.jit(lambda x, w: convolve(x, w, (1, 1), 'SAME')).lower(x, weights).as_text()
+            'stablehlo.convolution' in jax.jit(lambda x, w: convolve(x, w, (1, 1), padding)).lower(x, weights).as_text()
         )
     assert_agree(ours(x, weights), _with_gradients(plain, x, weights), 2e-6)
+
+
+@pytest.mark.parametrize(
+    ('images', 'channels', 'fewer'), [(4, 192, True), (3, 192, False), (4, 128, False), (16, 64, False)]
+)
+def test_of_few_images_and_channels_the_plain_convolution_is_taken(images, channels, fewer):
+    x, weights = _draw(images, 8, 8, channels), _draw(3, 3, channels, channels)
+    program = jax.jit(lambda x, w: convolve_few(x, w, (1, 1), 'VALID')).lower(x, weights).as_text()
+    assert ('stablehlo.convolution' not in program) == fewer
 
 
 def test_convolutions_of_several_members_are_each_ones():

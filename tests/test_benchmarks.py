@@ -1,6 +1,5 @@
 """The audit's benchmark: cell by cell, going on where it stopped, with a table of what is there."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -14,18 +13,12 @@ from fer_jax.errors import UserError
 from fer_jax.several import pair_config, read_pairs
 from fer_jax.tasks import cyclegan
 from fer_jax.training.stopping import Stopped
-
-ROOT = Path(__file__).parents[1]
+from tests.benchmarking import load_benchmark
 
 
 @pytest.fixture
 def benchmark(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    spec = importlib.util.spec_from_file_location('benchmark_of_audit', 'benchmarks/audit.py')
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(importlib.sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark('audit', monkeypatch)
 
 
 @pytest.fixture

@@ -1,25 +1,17 @@
 """The benchmark of FER2013's record: what its plan trains, and which runs it takes for done."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 
 from fer_jax.config import load_config
 from fer_jax.errors import UserError
-
-ROOT = Path(__file__).parents[1]
+from tests.benchmarking import load_benchmark
 
 
 @pytest.fixture
 def record(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    spec = importlib.util.spec_from_file_location('benchmark_of_record', 'benchmarks/record.py')
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(importlib.sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark('record', monkeypatch)
 
 
 @pytest.mark.parametrize(

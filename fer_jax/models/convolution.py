@@ -46,32 +46,21 @@ def convolve(
     kernel_KKIO: Float[Array, 'K K I O'],
     strides: Sequence[int],
     padding: str | Sequence[tuple[int, int]],
+    *,
+    few: bool = False,
     **_: Any,
 ) -> Float[Array, 'B H W O']:
-    """A convolution without dilation and groups; what `nn.Conv` takes as `conv_general_dilated`."""
-    conv = _convolve_on_cpu if rearranged() else _convolve
-    return conv(x_BHWI, kernel_KKIO, tuple(strides), _pads(x_BHWI, kernel_KKIO, strides, padding))
+    """A convolution without dilation and groups; what `nn.Conv` takes as `conv_general_dilated`.
 
-
-def convolve_few(
-    x_BHWI: Float[Array, 'B H W I'],
-    kernel_KKIO: Float[Array, 'K K I O'],
-    strides: Sequence[int],
-    padding: str | Sequence[tuple[int, int]],
-    **_: Any,
-) -> Float[Array, 'B H W O']:
-    """`convolve` where all of it goes Winograd's way, else as XLA has it: few images do not pay for turned arrays."""
-    pads = _pads(x_BHWI, kernel_KKIO, strides, padding)
-    enough = x_BHWI.size // x_BHWI.shape[-1] >= _WINOGRAD_PIXELS
-    if rearranged() and enough and _few_products(kernel_KKIO, tuple(strides), pads, _WINOGRAD_KERNEL):
-        return _convolve_on_cpu(x_BHWI, kernel_KKIO, tuple(strides), pads)
-    return _convolve(x_BHWI, kernel_KKIO, tuple(strides), pads)
-
-
-def _pads(x_BHWI: Array, kernel_KKIO: Array, strides: Sequence[int], padding: str | Sequence[tuple[int, int]]) -> _Pads:
+    Args:
+        few: of few images, which do not pay for turned arrays: as XLA has it where not all goes Winograd's way.
+    """
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(x_BHWI.shape[1:3], kernel_KKIO.shape[:2], strides, padding)
-    return tuple(map(tuple, padding))
+    how = tuple(strides), tuple(map(tuple, padding))
+    enough = x_BHWI.size // x_BHWI.shape[-1] >= _WINOGRAD_PIXELS
+    pays = not few or (enough and _few_products(kernel_KKIO, *how, _WINOGRAD_KERNEL))
+    return (_convolve_on_cpu if rearranged() and pays else _convolve)(x_BHWI, kernel_KKIO, *how)
 
 
 def _convolve(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads) -> Array:

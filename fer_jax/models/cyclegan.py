@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fer_jax.models.convolution import convolve_few
+from fer_jax.models.convolution import convolve
 from fer_jax.models.initial import normal
 from fer_jax.models.layers import check_side
 
@@ -97,7 +97,7 @@ class ResidualBlock(nn.Module):
             padding='VALID',
             dtype=self.dtype,
             kernel_init=_init,
-            conv_general_dilated=convolve_few,
+            conv_general_dilated=partial(convolve, few=True),
         )
         y = nn.relu(instance_norm(conv()(reflect(x_BHWC, 1))))
         return x_BHWC + instance_norm(conv()(reflect(y, 1)))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax.models.convolution import as_written, convolve, convolve_few, largest
+from fer_jax.models.convolution import as_written, convolve, largest
 
 
 def _draw(*shape):
@@ -55,7 +55,7 @@ def test_convolution_by_fewer_products_and_its_gradients_are_xlas(side, padding)
 )
 def test_of_few_images_and_channels_the_plain_convolution_is_taken(images, channels, fewer):
     x, weights = _draw(images, 8, 8, channels), _draw(3, 3, channels, channels)
-    program = jax.jit(lambda x, w: convolve_few(x, w, (1, 1), 'VALID')).lower(x, weights).as_text()
+    program = jax.jit(lambda x, w: convolve(x, w, (1, 1), 'VALID', few=True)).lower(x, weights).as_text()
     assert ('stablehlo.convolution' not in program) == fewer
 
 

@@ -58,9 +58,15 @@ def convolve(
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(x_BHWI.shape[1:3], kernel_KKIO.shape[:2], strides, padding)
     how = tuple(strides), tuple(map(tuple, padding))
+    if rearranged() and (not few or _all_fewer(x_BHWI, kernel_KKIO, *how)):
+        return _convolve_on_cpu(x_BHWI, kernel_KKIO, *how)
+    return _convolve(x_BHWI, kernel_KKIO, *how)
+
+
+def _all_fewer(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads) -> bool:
+    """Whether convolution and both gradients go Winograd's way, and there are images enough for it."""
     enough = x_BHWI.size // x_BHWI.shape[-1] >= _WINOGRAD_PIXELS
-    pays = not few or (enough and _few_products(kernel_KKIO, *how, _WINOGRAD_KERNEL))
-    return (_convolve_on_cpu if rearranged() and pays else _convolve)(x_BHWI, kernel_KKIO, *how)
+    return enough and _few_products(kernel_KKIO, strides, padding, _WINOGRAD_KERNEL)
 
 
 def _convolve(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads) -> Array:

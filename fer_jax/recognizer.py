@@ -34,6 +34,7 @@ from fer_jax.faces.face import Detector, Face
 from fer_jax.faces.mtcnn import Mtcnn, Settings
 from fer_jax.faces.pyramid import Octaves
 from fer_jax.members import Member, choose_members, find_runs, group_members, load_group, usual_tta
+from fer_jax.models import onednn
 
 BATCHES = (1, 8, 32)  # faces; networks are compiled for these numbers alone, once each, when first needed
 
@@ -202,11 +203,13 @@ class _Network:
         return frame[start : start + side, start : start + side]
 
     def logits(self, frames: UInt8[np.ndarray, 'N S S C']) -> Float[np.ndarray, 'M N K']:
-        return np.concatenate(_in_batches(lambda batch: self._predict(self._variables, batch), frames, axis=1), 1)
+        with onednn.without():
+            return np.concatenate(_in_batches(lambda batch: self._predict(self._variables, batch), frames, axis=1), 1)
 
     def saliency(self, frames: UInt8[np.ndarray, 'N S S C'], classes: Int[np.ndarray, ' N']) -> np.ndarray:
         maps = lambda *batch: self._saliency(self._variables, *batch)
-        return np.concatenate(_in_batches(maps, frames, classes.astype(np.int32)))
+        with onednn.without():
+            return np.concatenate(_in_batches(maps, frames, classes.astype(np.int32)))
 
     def warm_up(self) -> None:
         for size in BATCHES:

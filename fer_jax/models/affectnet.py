@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fer_jax.models.initial import glorot_uniform, lecun_normal
-from fer_jax.models.layers import BatchNorm, ConvMaxPool, Dropout, check_side, last_maps, max_pool_2x2
+from fer_jax.models.layers import ConvMaxPool, Dropout, check_side, last_maps, max_pool_2x2
+from fer_jax.models.norms import BatchNorm
 
 
 class AffectNetCNN(nn.Module):

@@ -15,13 +15,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fer_jax.models import winograd
+from fer_jax.models import onednn, winograd
 
 _AXES = ('NHWC', 'HWIO', 'NHWC')
 # Channels from which Winograd's way is quicker: on one core and 32 images all three parts together took 141 ms of
 # 324 at 512 channels of 6x6, 149 of 244 at 256 of 12x12; at 128 of 24x24 the kernel's gradient lost, 132 of 91.
 _WINOGRAD, _WINOGRAD_KERNEL = 128, 192
 _WINOGRAD_PIXELS = 256  # of all images, so that the kernel's 16 numbers for 9 are used often enough
+# Where oneDNN has the rest (two cores with AVX-512): at 128 channels and 12x12 pixels Winograd's way took 20 ms of 22,
+# at 24x24 152 of 94. By kernel oneDNN took 17 ms of XLA's 22 (64 channels, 12x12, 5x5), 42 of 35 (48, 24x24, 3x3), of
+# one image 1.1 of 3.9 (64 to 128, 64x64, stride 2), and in bfloat16 14 of 31. It does not suit one channel: 2.0 of 1.3.
+_SMALL, _FEW, _SOME = 150, 4200, 16
+# Under the kernel of a first layer: 10 ms of 32 for the gradient by one of 3x3x4x128 at 24x24 (128 images), 14 of 68
+# with 256 channels, 3.3 of 5.6 with 48, 17 of 33 for 5x5x1x32 at 48x48.
+_NUMBERS = 40
 _Pads = tuple[tuple[int, int], ...]
 _as_written = contextvars.ContextVar('as_written', default=False)
 
@@ -53,14 +60,18 @@ def convolve(
     """A convolution without dilation and groups; what `nn.Conv` takes as `conv_general_dilated`.
 
     Args:
-        few: of few images, which do not pay for turned arrays: as XLA has it where not all goes Winograd's way.
+        few: of few images, which do not pay for turned arrays.
     """
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(x_BHWI.shape[1:3], kernel_KKIO.shape[:2], strides, padding)
     how = tuple(strides), tuple(map(tuple, padding))
-    if rearranged() and (not few or _all_fewer(x_BHWI, kernel_KKIO, *how)):
-        return _convolve_on_cpu(x_BHWI, kernel_KKIO, *how)
+    if rearranged() and (not few or _by_onednn(x_BHWI) or _all_fewer(x_BHWI, kernel_KKIO, *how)):
+        return _convolve_on_cpu(x_BHWI, kernel_KKIO, *how, few)
     return _convolve(x_BHWI, kernel_KKIO, *how)
+
+
+def _by_onednn(x_BHWI: Array) -> bool:
+    return x_BHWI.dtype.name in onednn.types()
 
 
 def _all_fewer(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads) -> bool:
@@ -73,11 +84,21 @@ def _convolve(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], paddi
     return jax.lax.conv_general_dilated(x_BHWI, kernel_KKIO, strides, padding, dimension_numbers=_AXES)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _convolve_on_cpu(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads) -> Array:
-    if _few_products(kernel_KKIO, strides, padding, _WINOGRAD):
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _convolve_on_cpu(
+    x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads, few: bool = False
+) -> Array:
+    if _fewer_by_input(x_BHWI, kernel_KKIO, strides, padding):
         return winograd.convolve_3x3(x_BHWI, kernel_KKIO, padding[0][0])
+    if _by_onednn(x_BHWI) and kernel_KKIO.shape[-1] >= _SOME:
+        return onednn.convolve(x_BHWI, kernel_KKIO, padding, strides)
     return _convolve(x_BHWI, kernel_KKIO, strides, padding)
+
+
+def _fewer_by_input(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads) -> bool:
+    """Whether the convolution and the gradient by its input go Winograd's way."""
+    small = x_BHWI.shape[1] * x_BHWI.shape[2] <= _SMALL or not _by_onednn(x_BHWI)
+    return small and _few_products(kernel_KKIO, strides, padding, _WINOGRAD)
 
 
 def _few_products(kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads, channels: int) -> bool:
@@ -87,19 +108,67 @@ def _few_products(kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads, 
     return suits and kernel_KKIO.dtype == jnp.float32 and min(kernel_KKIO.shape[2:]) >= channels
 
 
-def _forward(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads) -> tuple[Array, Any]:
-    return _convolve_on_cpu(x_BHWI, kernel_KKIO, strides, padding), (x_BHWI, kernel_KKIO)
+def _forward(
+    x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads, few: bool
+) -> tuple[Array, Any]:
+    return _convolve_on_cpu(x_BHWI, kernel_KKIO, strides, padding, few), (x_BHWI, kernel_KKIO)
 
 
-def _backward(strides: tuple[int, ...], padding: _Pads, saved: tuple[Array, Array], change_BHWO: Array) -> Any:
+def _backward(
+    strides: tuple[int, ...], padding: _Pads, few: bool, saved: tuple[Array, Array], change_BHWO: Array
+) -> tuple[Array, Array]:
     x_BHWI, kernel_KKIO = saved
-    if _few_products(kernel_KKIO, strides, padding, _WINOGRAD):
+    how = strides, padding
+    if _fewer_by_input(x_BHWI, kernel_KKIO, *how):
         by_input = winograd.gradient_by_input(kernel_KKIO, change_BHWO, padding[0][0])
+    elif _by_onednn(x_BHWI) and (strides == (1, 1) or x_BHWI.dtype == jnp.bfloat16):
+        by_input = onednn.gradient_by_input(kernel_KKIO, change_BHWO, x_BHWI.shape, padding, strides)
     else:
-        (by_input,) = jax.linear_transpose(lambda x: _convolve(x, kernel_KKIO, strides, padding), x_BHWI)(change_BHWO)
-    if _few_products(kernel_KKIO, strides, padding, _WINOGRAD_KERNEL):
-        return by_input, winograd.gradient_by_kernel(x_BHWI, change_BHWO, padding[0][0])
-    return by_input, _gradient_by_kernel(x_BHWI, kernel_KKIO, change_BHWO, strides, padding)
+        (by_input,) = jax.linear_transpose(lambda x: _convolve(x, kernel_KKIO, *how), x_BHWI)(change_BHWO)
+    if _few_products(kernel_KKIO, *how, _WINOGRAD_KERNEL):
+        by_kernel = winograd.gradient_by_kernel(x_BHWI, change_BHWO, padding[0][0])
+    elif _few_numbers(kernel_KKIO):
+        by_kernel = _product_of_patches(x_BHWI, kernel_KKIO, change_BHWO, *how)
+    elif _kernel_by_onednn(x_BHWI, kernel_KKIO, strides):
+        images, change = _turn(x_BHWI, (1, 2, 3, 0)), _turn(change_BHWO, (1, 2, 0, 3))
+        by_kernel = onednn.gradient_by_kernel(images, change, kernel_KKIO.shape[:2], padding, strides)
+    elif few:
+        (by_kernel,) = jax.linear_transpose(lambda kernel: _convolve(x_BHWI, kernel, *how), kernel_KKIO)(change_BHWO)
+    else:
+        by_kernel = _gradient_by_kernel(x_BHWI, kernel_KKIO, change_BHWO, *how)
+    return by_input, by_kernel
+
+
+def _few_numbers(kernel_KKIO: Array) -> bool:
+    """Whether what lies under a kernel, pixel for pixel, is no large array."""
+    numbers = kernel_KKIO.size // kernel_KKIO.shape[-1]
+    return numbers <= _NUMBERS or kernel_KKIO.shape[:2] == (1, 1)
+
+
+def _product_of_patches(
+    x_BHWI: Array, kernel_KKIO: Array, change_BHWO: Array, strides: tuple[int, ...], padding: _Pads
+) -> Array:
+    """The gradient by the kernel as one product: of all that lay under it, and the output's gradient."""
+    h, w = change_BHWO.shape[1:3]
+    x_BHWI = jnp.pad(x_BHWI, ((0, 0), *padding, (0, 0)))
+    under = [
+        x_BHWI[:, y : y + (h - 1) * strides[0] + 1 : strides[0], x : x + (w - 1) * strides[1] + 1 : strides[1]]
+        for y in range(kernel_KKIO.shape[0])
+        for x in range(kernel_KKIO.shape[1])
+    ]
+    change = change_BHWO.reshape(-1, change_BHWO.shape[-1])
+    rows = jnp.stack(under, 3).reshape(len(change), -1)
+    known = _by_onednn(x_BHWI)
+    product = onednn.product(rows, change) if known else jax.lax.dot_general(rows, change, (((0,), (0,)), ((), ())))
+    return product.reshape(kernel_KKIO.shape)
+
+
+def _kernel_by_onednn(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...]) -> bool:
+    if not _by_onednn(x_BHWI) or min(kernel_KKIO.shape[2:]) < _SOME:
+        return False
+    b, h, w, _ = x_BHWI.shape
+    small = strides == (1, 1) and h * w <= _SMALL
+    return small or b * h * w <= _FEW or x_BHWI.dtype == jnp.bfloat16
 
 
 def _gradient_by_kernel(

@@ -20,17 +20,11 @@ from jaxtyping import Array, Float
 from fer_jax.models.convolution import convolve
 from fer_jax.models.initial import normal
 from fer_jax.models.layers import check_side
+from fer_jax.models.norms import instance_norm
 
 _init = normal(0.02)
 _AXES = ('NHWC', 'HWIO', 'NHWC')
-
-
-def instance_norm(x_BHWC: Float[Array, 'B H W C'], epsilon: float = 1e-5) -> Float[Array, 'B H W C']:
-    """Zero mean and unit variance for each image and channel, without parameters; computed in float32."""
-    wide = x_BHWC.astype(jnp.float32)
-    centred = wide - wide.mean((1, 2), keepdims=True)
-    variance = jnp.square(centred).mean((1, 2), keepdims=True)
-    return (centred * jax.lax.rsqrt(variance + epsilon)).astype(x_BHWC.dtype)
+_few = partial(convolve, few=True)
 
 
 def reflect(x_BHWC: Float[Array, 'B H W C'], border: int) -> Array:
@@ -97,7 +91,7 @@ class ResidualBlock(nn.Module):
             padding='VALID',
             dtype=self.dtype,
             kernel_init=_init,
-            conv_general_dilated=partial(convolve, few=True),
+            conv_general_dilated=_few,
         )
         y = nn.relu(instance_norm(conv()(reflect(x_BHWC, 1))))
         return x_BHWC + instance_norm(conv()(reflect(y, 1)))
@@ -130,7 +124,7 @@ class Generator(nn.Module):
         """From images in [-1, 1] to images in [-1, 1], float32."""
         check_side(self, images_BHWC, 8)
         h, w = images_BHWC.shape[1:3]
-        conv = partial(nn.Conv, dtype=self.dtype, kernel_init=_init)
+        conv = partial(nn.Conv, dtype=self.dtype, kernel_init=_init, conv_general_dilated=_few)
         x = jnp.pad(images_BHWC.astype(self.dtype), ((0, 0), (0, -h % 4), (0, -w % 4), (0, 0)), 'reflect')
         x = nn.relu(instance_norm(conv(self.width, (7, 7), padding='VALID')(reflect(x, 3))))
         for factor in (2, 4):
@@ -162,7 +156,9 @@ class Discriminator(nn.Module):
     def __call__(self, images_BHWC: Float[Array, 'B H W C']) -> Float[Array, 'B h w']:
         """Scores, float32: near 1 for what looks real, near 0 for what looks made."""
         check_side(self, images_BHWC, 3 * 2 ** (len(self.channels) - 1))  # so that each norm has 2x2 values or more
-        conv = partial(nn.Conv, kernel_size=(4, 4), padding=1, dtype=self.dtype, kernel_init=_init)
+        conv = partial(
+            nn.Conv, kernel_size=(4, 4), padding=1, dtype=self.dtype, kernel_init=_init, conv_general_dilated=_few
+        )
         x = images_BHWC.astype(self.dtype)
         for layer, channels in enumerate(self.channels):
             stride = 1 if layer == len(self.channels) - 1 else 2

@@ -1,6 +1,6 @@
 """Layers that several families share.
 
-Shape letters: B images, H and W pixels, C channels, I and O input and output channels, G groups of a batch.
+Shape letters: B images, H and W pixels, C channels, I and O input and output channels.
 """
 
 from __future__ import annotations
@@ -48,46 +48,6 @@ def max_pool_2x2(x_BHWC: Float[Array, 'B H W C']) -> Float[Array, 'B H//2 W//2 C
     x_BHWC = x_BHWC[:, : h // 2 * 2, : w // 2 * 2]
     blocks = x_BHWC.reshape(b, h // 2, 2, w // 2, 2, c)
     return largest(blocks, (2, 4)) if rearranged() else jnp.max(blocks, (2, 4))
-
-
-class BatchNorm(nn.BatchNorm):
-    """flax's BatchNorm, in training over the whole batch or over each of several equal parts of it.
-
-    Part g is the g-th run of B / G images in a row, wherever these lie: a network's numbers depend on the groups and
-    not on the number of devices. Where every device holds whole parts, nothing is sent before the output; running
-    averages are the mean over the parts, and the variance among them that within a part.
-
-    Attributes:
-        groups: G; one is flax's own, over all of the batch on all devices.
-    """
-
-    groups: int = 1
-
-    @nn.compact
-    def __call__(self, x: Float[Array, 'B *any C']) -> Float[Array, 'B *any C']:
-        """Normalises.
-
-        Raises:
-            ValueError: if the batch does not divide into the groups.
-        """
-        if self.groups == 1 or self.use_running_average or self.is_initializing():
-            return super().__call__(x)
-        channels = x.shape[-1]
-        running = {name: self.variable('batch_stats', name) for name in ('mean', 'var')}
-        scale = self.param('scale', self.scale_init, (channels,), self.param_dtype)
-        bias = self.param('bias', self.bias_init, (channels,), self.param_dtype)
-        if len(x) % self.groups:
-            raise ValueError(f'a batch of {len(x)} does not divide into {self.groups} groups')
-        parts = x.reshape(self.groups, -1, *x.shape[1:])
-        within = tuple(range(1, parts.ndim - 1))
-        exact = parts.astype(jnp.float32)
-        mean = exact.mean(within, keepdims=True)
-        var = jnp.maximum(0.0, jnp.square(exact).mean(within, keepdims=True) - jnp.square(mean))
-        for name, found in (('mean', mean), ('var', var)):
-            found = found.reshape(self.groups, channels).mean(0)
-            running[name].value = self.momentum * running[name].value + (1 - self.momentum) * found
-        out = (parts - mean) * (jax.lax.rsqrt(var + self.epsilon) * scale) + bias
-        return out.astype(self.dtype or x.dtype).reshape(x.shape)
 
 
 class Dropout(nn.Module):

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float
 
 from fer_jax.models.convolution import convolve
 from fer_jax.models.initial import lecun_normal, variance_scaling
-from fer_jax.models.layers import BatchNorm, Dropout, blocks_2x2, last_maps
+from fer_jax.models.layers import Dropout, blocks_2x2, last_maps
+from fer_jax.models.norms import BatchNorm
 
 _conv_init = variance_scaling(2.0, 'fan_out', 'normal')
 

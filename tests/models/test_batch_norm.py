@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from fer_jax.models.layers import BatchNorm
+from fer_jax.models.norms import BatchNorm
 from fer_jax.models.resnet import ResNet
 from fer_jax.training.mesh import make_placement
 

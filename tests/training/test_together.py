@@ -17,7 +17,7 @@ from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.sharded import ShardedFeed
 from fer_jax.data.streaming import StreamingFeed
 from fer_jax.errors import UserError
-from fer_jax.models.layers import BatchNorm
+from fer_jax.models.norms import BatchNorm
 from fer_jax.training import classify
 from fer_jax.training.mesh import make_placement
 from fer_jax.training.together import advancing, choose_way, steps_on_threads

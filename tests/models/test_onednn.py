@@ -1,0 +1,197 @@
+"""oneDNN's convolutions against XLA's own: values, gradients, whole networks; and what becomes of their programs."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fer_jax.models import create_model, onednn
+from fer_jax.models.convolution import convolve
+from fer_jax.models.norms import instance_norm, normalize
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """As with one device: these tests' process has eight."""
+    monkeypatch.setattr(jax, 'device_count', lambda: 1)
+    monkeypatch.setenv('FER_JAX_ONEDNN', '1')
+
+
+@pytest.fixture
+def here(alone):
+    if not onednn.types():
+        pytest.skip('oneDNN is called with Linux, x86-64, AVX2 and a jaxlib that was tried')
+
+
+def _draw(*shape, dtype='float32'):
+    return jnp.asarray(np.random.default_rng(sum(shape)).normal(size=shape), dtype)
+
+
+def _plain(strides, padding):
+    axes = ('NHWC', 'HWIO', 'NHWC')
+    return lambda x, kernel: jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=axes)
+
+
+def _near(ours, theirs, tolerance):
+    assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+    theirs = np.asarray(theirs, np.float32)
+    np.testing.assert_allclose(np.asarray(ours, np.float32), theirs, atol=tolerance * np.abs(theirs).max(), rtol=0)
+
+
+@pytest.mark.parametrize('stride', [1, 2, 3])
+@pytest.mark.parametrize(('kernel', 'border'), [(1, 0), (3, 1), (3, 0), (4, 1), (5, 2), (7, 0)])
+@pytest.mark.parametrize('sides', [(8, 10), (9, 7)])
+def test_a_convolution_and_both_gradients_are_xlas(here, sides, kernel, border, stride):
+    x, weights = _draw(4, *sides, 5), _draw(kernel, kernel, 5, 6)
+    padding, strides = ((border, border),) * 2, (stride, stride)
+    out, pull = jax.vjp(_plain(strides, padding), x, weights)
+    change = _draw(*out.shape)
+    by_input, by_kernel = pull(change)
+    _near(onednn.convolve(x, weights, padding, strides), out, 1e-6)
+    _near(onednn.gradient_by_input(weights, change, x.shape, padding, strides), by_input, 1e-6)
+    turned = x.transpose(1, 2, 3, 0), change.transpose(1, 2, 0, 3)
+    _near(onednn.gradient_by_kernel(*turned, (kernel, kernel), padding, strides), by_kernel, 1e-6)
+
+
+def test_a_product_is_that_of_the_transposed_matrix(here):
+    first, second = _draw(300, 7), _draw(300, 5)
+    _near(onednn.product(first, second), first.T @ second, 1e-6)
+
+
+@pytest.mark.parametrize('few', [False, True])
+@pytest.mark.parametrize(
+    ('images', 'side', 'channels', 'kernel', 'stride'),
+    [
+        (4, 8, (32, 40), 3, 1),  # all three by oneDNN
+        (4, 20, (32, 40), 3, 1),  # a large map, many images: the kernel's gradient as XLA has it
+        (4, 8, (32, 40), 3, 2),
+        (2, 12, (1, 24), 5, 1),  # few numbers under the kernel
+        (2, 8, (24, 32), 1, 2),
+        (2, 8, (24, 3), 3, 1),  # few channels out
+        (4, 8, (128, 130), 3, 1),  # Winograd's way
+    ],
+)
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_whatever_computes_a_layer_and_its_gradients_the_numbers_are_xlas(
+    here, dtype, images, side, channels, kernel, stride, few
+):
+    if dtype not in onednn.types():
+        pytest.skip('bfloat16 wants AVX-512')
+    x, weights = _draw(images, side, side + 2, channels[0], dtype=dtype), _draw(kernel, kernel, *channels, dtype=dtype)
+    padding, strides = ((kernel // 2, kernel // 2),) * 2, (stride, stride)
+    exact = [array.astype('float32') for array in (x, weights)]
+    out, pull = jax.vjp(_plain(strides, padding), *exact)
+    change = _draw(*out.shape, dtype=dtype)
+    ours, back = jax.vjp(jax.jit(lambda x, w: convolve(x, w, strides, padding, few=few)), x, weights)
+    tolerance = 2e-6 if dtype == 'float32' else 1e-2
+    for found, expected in zip((ours, *back(change)), (out, *pull(change.astype('float32'))), strict=True):
+        _near(found, expected.astype(dtype), tolerance)
+
+
+def test_members_are_each_computed(here):
+    x, weights = _draw(3, 2, 8, 8, 16), _draw(3, 3, 3, 16, 20)
+    together = jax.jit(jax.vmap(lambda x, w: convolve(x, w, (1, 1), 'SAME')))(x, weights)
+    for member in range(3):
+        _near(together[member], _plain((1, 1), 'SAME')(x[member], weights[member]), 1e-6)
+
+
+@pytest.mark.parametrize('name', ['shallow_cnn', 'resnet10'])
+def test_a_networks_gradients_do_not_depend_on_it(here, monkeypatch, name):
+    model = create_model(name, 3, dropout=0.0)
+    images = _draw(4, 48, 48, 1)
+    variables = model.init(jax.random.key(0), images)
+    labels = jnp.array([0, 1, 2, 1])
+
+    def loss(params, images):
+        (logits, _), _ = model.apply(variables | {'params': params}, images, train=True, mutable=['batch_stats'])
+        return -jax.nn.log_softmax(logits)[jnp.arange(4), labels].mean()
+
+    program = lambda: jax.jit(lambda params, images: jax.value_and_grad(loss)(params, images))
+    with_it = program()
+    assert '__onednn$convolution' in with_it.lower(variables['params'], images).as_text()
+    found = with_it(variables['params'], images)
+    monkeypatch.setenv('FER_JAX_ONEDNN', '0')
+    monkeypatch.setattr(jax, 'device_count', lambda: 8)
+    plain = program()
+    assert '__onednn$' not in plain.lower(variables['params'], images).as_text()
+    jax.tree.map(lambda a, b: _near(a, b, 2e-4), found, plain(variables['params'], images))
+
+
+def test_it_is_not_called_where_told_not_to_and_on_several_devices(here, monkeypatch):
+    x, weights = _draw(2, 8, 8, 16), _draw(3, 3, 16, 16)
+    text = lambda: jax.jit(lambda x, w: convolve(x, w, (1, 1), 'SAME')).lower(x, weights).as_text()
+    assert '__onednn$convolution' in text()
+    with onednn.without():
+        assert '__onednn$' not in text()
+    monkeypatch.setenv('FER_JAX_ONEDNN', '0')
+    assert '__onednn$' not in text()
+    monkeypatch.setenv('FER_JAX_ONEDNN', '1')
+    monkeypatch.setattr(jax, 'device_count', lambda: 2)
+    assert '__onednn$' not in text()
+
+
+def test_its_programs_are_not_written_to_jaxs_cache_and_others_are(here, tmp_path):
+    script = """
+import jax, jax.numpy as jnp
+from fer_jax.models import onednn
+x, kernel = jnp.ones((2, 8, 8, 16)), jnp.ones((3, 3, 16, 16))
+for name, ways in (('by_onednn', contextlib.nullcontext), ('by_xla', onednn.without)):
+    def made(x, kernel):
+        from fer_jax.models.convolution import convolve
+        return convolve(x, kernel, (1, 1), 'SAME').sum()
+    made.__name__ = name
+    with ways():
+        print(float(jax.jit(made)(x, kernel)))
+"""
+    settings = {
+        'JAX_PLATFORMS': 'cpu',
+        'XLA_FLAGS': '',
+        'FER_JAX_ONEDNN': '1',
+        'JAX_COMPILATION_CACHE_DIR': str(tmp_path),
+        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+        'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
+    }
+    done = subprocess.run(
+        [sys.executable, '-c', 'import contextlib\n' + script],
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(set(done.stdout.split())) == 1 and 'cache' not in done.stderr
+    kept = ' '.join(path.name for path in tmp_path.iterdir())
+    assert 'jit_by_xla' in kept and 'jit_by_onednn' not in kept
+
+
+@pytest.mark.parametrize('centred', [False, True])
+@pytest.mark.parametrize('shape', [(1, 60, 5), (3, 37, 4)])  # cut into twelves, and a prime number
+def test_a_normalisation_and_its_gradients_are_those_of_the_formula(alone, shape, centred):
+    x, scale, bias, change = _draw(*shape), _draw(shape[-1]) + 2, _draw(shape[-1] + 1)[:-1], _draw(*shape, 2)[..., 1]
+
+    def formula(x, scale, bias):
+        mean = x.mean(1, keepdims=True)
+        var = jnp.square(x - mean).mean(1, keepdims=True)
+        return (x - mean) * jax.lax.rsqrt(var + 1e-3) * scale + bias
+
+    ours = lambda *arrays: normalize(*arrays, 1e-3, centred=centred)[0]
+    found, pull = jax.vjp(jax.jit(ours), x, scale, bias)
+    expected, back = jax.vjp(formula, x, scale, bias)
+    for a, b in zip((found, *pull(change)), (expected, *back(change)), strict=True):
+        _near(a, b, 5e-6)
+    _, mean, var = normalize(x, scale, bias, 1e-3, centred=centred)
+    np.testing.assert_allclose(mean, x.mean(1), atol=1e-6)
+    np.testing.assert_allclose(var, x.var(1), rtol=1e-5)
+
+
+def test_an_instances_norm_is_the_same_with_its_sums_cut(alone, monkeypatch):
+    x, change = 5 + _draw(2, 8, 6, 3), _draw(2, 8, 6, 3, 2)[..., 1]
+    one, pull = jax.vjp(instance_norm, x)
+    monkeypatch.setattr(jax, 'device_count', lambda: 8)
+    other, back = jax.vjp(instance_norm, x)
+    _near(one, other, 1e-6)
+    _near(*pull(change), *back(change), 1e-5)

@@ -190,7 +190,7 @@ def load_group(group: Sequence[Member], everywhere: jax.sharding.Sharding | None
     run = group[0].run
     model = experiment.make_model(run.config, len(run.class_names))
     if jax.default_backend() == 'cpu':
-        # In bfloat16 a CPU takes 1.1 times as long, and an ONNX file could not be run.
+        # The same numbers on every CPU, of which few have bfloat16; and an ONNX file of it could not be run.
         model = model.clone(dtype=jnp.float32)
     side, channels = run.preprocessing.input_side, run.preprocessing.channels
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, side, side, channels)))

@@ -11,7 +11,8 @@ from tests.launches import QUICKLY
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what it puts in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ['JAX_PLATFORMS'] = 'cpu'
-# Programs with its calls are compiled anew in every process; tests/models/test_onednn.py and test_launch have them.
+# Programs with its calls are compiled anew in every process. tests/models/test_onednn.py, test_launch.py and
+# training/test_resume.py have them.
 os.environ.setdefault('FER_JAX_ONEDNN', '0')
 os.environ['XLA_FLAGS'] = ' '.join(
     [QUICKLY, '--xla_force_host_platform_device_count=8', os.environ.get('XLA_FLAGS', '')]

@@ -71,7 +71,7 @@ def convolve(
 
 
 def _by_onednn(x_BHWI: Array) -> bool:
-    return x_BHWI.dtype.name in onednn.types()
+    return x_BHWI.dtype.name in onednn.types() and x_BHWI.size > 0
 
 
 def _all_fewer(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads) -> bool:
@@ -121,7 +121,7 @@ def _backward(
     how = strides, padding
     if _fewer_by_input(x_BHWI, kernel_KKIO, *how):
         by_input = winograd.gradient_by_input(kernel_KKIO, change_BHWO, padding[0][0])
-    elif _by_onednn(x_BHWI) and (strides == (1, 1) or x_BHWI.dtype == jnp.bfloat16):
+    elif _by_onednn(x_BHWI) and (strides == (1, 1) or x_BHWI.dtype == jnp.bfloat16 and min(min(padding)) >= 0):
         by_input = onednn.gradient_by_input(kernel_KKIO, change_BHWO, x_BHWI.shape, padding, strides)
     else:
         (by_input,) = jax.linear_transpose(lambda x: _convolve(x, kernel_KKIO, *how), x_BHWI)(change_BHWO)
@@ -150,7 +150,8 @@ def _product_of_patches(
 ) -> Array:
     """The gradient by the kernel as one product: of all that lay under it, and the output's gradient."""
     h, w = change_BHWO.shape[1:3]
-    x_BHWI = jnp.pad(x_BHWI, ((0, 0), *padding, (0, 0)))
+    edges = [(low, high, 0) for low, high in ((0, 0), *padding, (0, 0))]
+    x_BHWI = jax.lax.pad(x_BHWI, jnp.zeros((), x_BHWI.dtype), edges)
     under = [
         x_BHWI[:, y : y + (h - 1) * strides[0] + 1 : strides[0], x : x + (w - 1) * strides[1] + 1 : strides[1]]
         for y in range(kernel_KKIO.shape[0])

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from fer_jax.models.convolution import rearranged
 
+_ROUNDED = 128
 _TOGETHER = 12  # rows that are summed in one loop over channels; XLA takes loops of 32 and more for what it must cut up
 
 
@@ -39,7 +40,9 @@ class BatchNorm(nn.BatchNorm):
         Raises:
             ValueError: if the batch does not divide into the groups.
         """
-        if self.use_running_average or self.is_initializing() or self.groups == 1 and not _alone():
+        usual = self.use_scale and self.use_bias and self.axis in (-1, x.ndim - 1) and not self.axis_name
+        ours = self.groups > 1 or usual and x.size and _alone()
+        if self.use_running_average or self.is_initializing() or not ours:
             return super().__call__(x)
         channels = x.shape[-1]
         running = {name: self.variable('batch_stats', name) for name in ('mean', 'var')}
@@ -47,10 +50,11 @@ class BatchNorm(nn.BatchNorm):
         bias = self.param('bias', self.bias_init, (channels,), self.param_dtype)
         if len(x) % self.groups:
             raise ValueError(f'a batch of {len(x)} does not divide into {self.groups} groups')
-        out, *found = normalize(x.reshape(self.groups, -1, channels), scale, bias, self.epsilon)
+        dtype = self.dtype or jnp.promote_types(x.dtype, self.param_dtype)
+        out, *found = normalize(x.reshape(self.groups, -1, channels), scale, bias, self.epsilon, dtype)
         for name, of_groups in zip(('mean', 'var'), found, strict=True):
             running[name].value = self.momentum * running[name].value + (1 - self.momentum) * of_groups.mean(0)
-        return out.astype(self.dtype or x.dtype).reshape(x.shape)
+        return out.reshape(x.shape)
 
 
 def instance_norm(x_BHWC: Float[Array, 'B H W C'], epsilon: float = 1e-5) -> Float[Array, 'B H W C']:
@@ -62,7 +66,7 @@ def instance_norm(x_BHWC: Float[Array, 'B H W C'], epsilon: float = 1e-5) -> Flo
         return (centred * jax.lax.rsqrt(variance + epsilon)).astype(x_BHWC.dtype)
     b, *_, channels = x_BHWC.shape
     ones = jnp.ones(channels)
-    out, *_ = normalize(x_BHWC.reshape(b, -1, channels), ones, 0 * ones, epsilon, centred=True)
+    out, *_ = normalize(x_BHWC.reshape(b, -1, channels), ones, 0 * ones, epsilon, x_BHWC.dtype, centred=True)
     return out.reshape(x_BHWC.shape)
 
 
@@ -71,22 +75,26 @@ def normalize(
     scale_C: Float[Array, ' C'],
     bias_C: Float[Array, ' C'],
     epsilon: float,
+    dtype: Any = jnp.float32,
     centred: bool = False,
 ) -> tuple[Float[Array, 'G N C'], Float[Array, 'G C'], Float[Array, 'G C']]:
-    """What is normalised over N, scaled and shifted, in the type of x; mean and variance, in float32.
+    """What is normalised over N, scaled and shifted; mean and variance, in float32.
 
     Gradients are those of the first alone: nothing flows through the mean and variance that are returned.
 
     Args:
+        dtype: of the first.
         centred: whether the variance is the mean of squared distances, which a second pass takes, instead of the mean
             square less the squared mean.
     """
-    out, mean, var = _normalize(x_GNC, scale_C, bias_C, epsilon, centred)
+    out, mean, var = _normalize(x_GNC, scale_C, bias_C, epsilon, dtype, centred)
     return out, jax.lax.stop_gradient(mean), jax.lax.stop_gradient(var)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _normalize(x_GNC: Array, scale_C: Array, bias_C: Array, epsilon: float, centred: bool) -> tuple[Array, ...]:
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def _normalize(
+    x_GNC: Array, scale_C: Array, bias_C: Array, epsilon: float, dtype: Any, centred: bool
+) -> tuple[Array, ...]:
     exact = x_GNC.astype(jnp.float32)
     mean = _mean(exact)
     if centred:
@@ -94,15 +102,17 @@ def _normalize(x_GNC: Array, scale_C: Array, bias_C: Array, epsilon: float, cent
     else:
         var = jnp.maximum(0.0, _mean(jnp.square(exact)) - jnp.square(mean))
     factor = jax.lax.rsqrt(var + epsilon) * scale_C
-    return ((exact - mean[:, None]) * factor[:, None] + bias_C).astype(x_GNC.dtype), mean, var
+    return ((exact - mean[:, None]) * factor[:, None] + bias_C).astype(dtype), mean, var
 
 
-def _forward(x_GNC: Array, scale_C: Array, bias_C: Array, epsilon: float, centred: bool) -> Any:
-    found = _normalize(x_GNC, scale_C, bias_C, epsilon, centred)
+def _forward(x_GNC: Array, scale_C: Array, bias_C: Array, epsilon: float, dtype: Any, centred: bool) -> Any:
+    found = _normalize(x_GNC, scale_C, bias_C, epsilon, dtype, centred)
     return found, (x_GNC, scale_C, *found[1:])
 
 
-def _backward(epsilon: float, centred: bool, saved: tuple[Array, ...], changes: tuple[Array, ...]) -> tuple[Array, ...]:
+def _backward(
+    epsilon: float, dtype: Any, centred: bool, saved: tuple[Array, ...], changes: tuple[Array, ...]
+) -> tuple[Array, ...]:
     x_GNC, scale_C, mean, var = saved
     change = changes[0].astype(jnp.float32)
     inverse = jax.lax.rsqrt(var + epsilon)
@@ -110,7 +120,8 @@ def _backward(epsilon: float, centred: bool, saved: tuple[Array, ...], changes: 
     shifted, scaled = _mean(change), _mean(change * normal)
     by_x = (inverse * scale_C)[:, None] * (change - shifted[:, None] - normal * scaled[:, None])
     n = x_GNC.shape[1]
-    return by_x.astype(x_GNC.dtype), n * scaled.sum(0), n * shifted.sum(0)
+    by_scale, by_bias = (n * part.sum(0).astype(scale_C.dtype) for part in (scaled, shifted))
+    return by_x.astype(x_GNC.dtype), by_scale, by_bias
 
 
 _normalize.defvjp(_forward, _backward)
@@ -125,13 +136,18 @@ def _mean(values_GNC: Float[Array, 'G N C']) -> Float[Array, 'G C']:
     """The mean over N.
 
     XLA cuts a sum over many rows into four, each of which then goes down the columns number by number: 6.1 ms for
-    a sum and one of squares over 14 MB, instead of .8 in loops over few rows and a product with ones (the sums of
-    those sums XLA would join with them again).
+    a sum and one of squares over 14 MB, instead of .8 in loops over few rows. Sums of those sums XLA would join with
+    them again, were they no products with ones; of those each is of few rows too, for the sake of its rounding.
     """
     g, n, c = values_GNC.shape
-    part = max(part for part in range(1, _TOGETHER + 1) if n % part == 0) if _alone() else 1
+    part = _largest_divisor(n, _TOGETHER) if _alone() and n else 1
     if part == 1:
         return values_GNC.mean(1)
-    parts = values_GNC.reshape(g, n // part, part, c).sum(2)
-    ones = jnp.full((g, 1, n // part), 1 / n, parts.dtype)
-    return jax.lax.dot_general(ones, parts, (((2,), (1,)), ((0,), (0,))))[:, 0]
+    rows, parts = n // part, values_GNC.reshape(g, n // part, part, c).sum(2)
+    few = _largest_divisor(rows, _ROUNDED)
+    parts = jnp.einsum('gmr,gmrc->gmc', jnp.ones((g, rows // few, few)), parts.reshape(g, rows // few, few, c))
+    return parts.sum(1) / n
+
+
+def _largest_divisor(number: int, most: int) -> int:
+    return max(part for part in range(1, most + 1) if number % part == 0)

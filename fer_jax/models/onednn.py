@@ -31,16 +31,21 @@ def types() -> tuple[str, ...]:
     """Names of the types whose convolutions oneDNN computes here; none where it is not known to.
 
     On Linux and x86-64, with a jaxlib that was tried, and one device: a program that is cut over several would be
-    brought together for it. In bfloat16 where the processor has AVX-512. FER_JAX_ONEDNN=0 switches it off.
+    brought together for it. In bfloat16 where the processor has AVX-512. FER_JAX_ONEDNN=0 switches it off. There are no
+    second derivatives.
     """
-    if _without.get() or os.environ.get('FER_JAX_ONEDNN') == '0' or jax.device_count() > 1 or not _left_out_of_cache():
+    off = _without.get() or os.environ.get('FER_JAX_ONEDNN', '1') in ('', '0')
+    if off or jax.device_count() > 1 or not _left_out_of_cache():
         return ()
     return _types_here()
 
 
 @contextlib.contextmanager
 def without() -> Iterator[None]:
-    """Programs traced within call no oneDNN: those are kept once compiled, which is worth more to a short command."""
+    """Programs traced within call no oneDNN: those are kept once compiled, which is worth more to a short command.
+
+    JAX does not know of it, so that a function which was traced before stays what it was.
+    """
     token = _without.set(True)
     try:
         yield
@@ -71,8 +76,13 @@ def convolve(
     Args:
         padding: zeros before and after each axis; a negative number leaves pixels out.
         strides, dilation: of the kernel's places and of its numbers; 1 where not given.
+
+    Raises:
+        TypeError: if types or channels differ, or no place is left for the kernel: in the call this ends the process.
     """
     rank = x.ndim - 2
+    if x.dtype != kernel.dtype or x.shape[-1] != kernel.shape[rank]:
+        raise TypeError(f'a convolution of {x.dtype}{x.shape} with a kernel of {kernel.dtype}{kernel.shape}')
     strides, dilation = tuple(strides) or (1,) * rank, tuple(dilation) or (1,) * rank
     cut = [slice(max(0, -low), size - max(0, -high)) for size, (low, high) in zip(x.shape[1:], padding, strict=False)]
     x = x[(slice(None), *cut)]
@@ -83,6 +93,8 @@ def convolve(
             x.shape[1:], kernel.shape, padding, strides, dilation, strict=False
         )
     ]
+    if min(*sides, len(x)) <= 0:
+        raise TypeError(f'a convolution of {x.shape} with a kernel of {kernel.shape} leaves nothing')
     axes = list(range(1, rank + 1))
     data = {'dims': rank + 2, 'data': {'batch_dim': 0, 'feature_dim': rank + 1, 'spatial_dims': axes}}
     of_kernel = {'input_feature_dim': rank, 'output_feature_dim': rank + 1, 'spatial_dims': list(range(rank))}
@@ -131,7 +143,7 @@ def gradient_by_input(
     """The gradient by an input of that shape: a convolution of the output's with the kernel turned by half a circle.
 
     With a stride S, pixels that lie S apart have the kernel's numbers that lie S apart, so that each of S times S sets
-    of pixels is such a convolution.
+    of pixels is such a convolution. Padding before an axis of such a stride may not be negative.
     """
     of_axis = [
         _phases(size, len_, out, low, stride)
@@ -154,8 +166,8 @@ def gradient_by_input(
     else:
         whole = jnp.stack([jnp.stack(row, 3) for row in parts], 2)  # B, q, S, q, S, I
         whole = whole.reshape(len(change), *(whole.shape[axis] * whole.shape[axis + 1] for axis in (1, 3)), shape[3])
-    (top, _), (left, _) = padding
-    return whole[:, top : top + shape[1], left : left + shape[2]] if strides != (1, 1) else whole
+    top, left = (low if stride > 1 else 0 for (low, _), stride in zip(padding, strides, strict=True))
+    return whole[:, top : top + shape[1], left : left + shape[2]]
 
 
 def _phases(size: int, side: int, out: int, low: int, stride: int) -> list[tuple[slice, tuple[int, int], int]]:
@@ -166,9 +178,7 @@ def _phases(size: int, side: int, out: int, low: int, stride: int) -> list[tuple
     found = []
     for remainder in range(stride):
         length = -(-(side - remainder) // stride)
-        last = remainder + (length - 1) * stride
-        stop = remainder - stride
-        numbers = slice(last, stop if stop >= 0 else None, -stride) if length > 0 else slice(0, 0)
+        numbers = slice(remainder + (length - 1) * stride, None, -stride) if length > 0 else slice(0, 0)
         found.append((numbers, (length - 1, count - out), count))
     return found
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from fer_jax.models import create_model, onednn
 from fer_jax.models.convolution import convolve
-from fer_jax.models.norms import instance_norm, normalize
+from fer_jax.models.norms import BatchNorm, instance_norm, normalize
 
 
 @pytest.fixture
@@ -121,6 +122,41 @@ def test_a_networks_gradients_do_not_depend_on_it(here, monkeypatch, name):
     jax.tree.map(lambda a, b: _near(a, b, 2e-4), found, plain(variables['params'], images))
 
 
+@pytest.mark.parametrize(
+    ('of_x', 'of_kernel', 'says'),
+    [
+        (((2, 8, 8, 16), 'float32'), ((3, 3, 16, 16), 'bfloat16'), 'with a kernel of bfloat16'),
+        (((2, 8, 8, 16), 'float32'), ((3, 3, 8, 16), 'float32'), 'with a kernel of float32'),
+        (((2, 2, 8, 16), 'float32'), ((3, 3, 16, 16), 'float32'), 'leaves nothing'),
+    ],
+)
+def test_what_would_end_the_process_is_refused(here, of_x, of_kernel, says):
+    with pytest.raises(TypeError, match=says):
+        onednn.convolve(_draw(*of_x[0], dtype=of_x[1]), _draw(*of_kernel[0], dtype=of_kernel[1]), ((0, 0), (0, 0)))
+
+
+def test_no_images_give_no_numbers_and_no_gradient(here):
+    x, weights = jnp.zeros((0, 8, 8, 16)), _draw(3, 3, 16, 20)
+    out, pull = jax.vjp(lambda x, w: convolve(x, w, (1, 1), 'SAME'), x, weights)
+    assert out.shape == (0, 8, 8, 20) and not pull(out)[1].any()
+
+
+@pytest.mark.parametrize('padding', [((-1, 0), (0, 2)), ((2, 1), (0, -2))])
+@pytest.mark.parametrize(
+    ('channels', 'kernel', 'strides'), [((16, 20), 1, (1, 1)), ((2, 20), 3, (1, 1)), ((16, 20), 3, (1, 2))]
+)
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_borders_may_be_uneven_and_negative(here, dtype, channels, kernel, strides, padding):
+    if dtype not in onednn.types():
+        pytest.skip('bfloat16 wants AVX-512')
+    x, weights = _draw(2, 8, 9, channels[0], dtype=dtype), _draw(kernel, kernel, *channels, dtype=dtype)
+    out, pull = jax.vjp(_plain(strides, padding), *(array.astype('float32') for array in (x, weights)))
+    change = _draw(*out.shape, dtype=dtype)
+    ours, back = jax.vjp(lambda x, w: convolve(x, w, strides, padding), x, weights)
+    for found, expected in zip((ours, *back(change)), (out, *pull(change.astype('float32'))), strict=True):
+        _near(found, expected.astype(dtype), 1e-6 if dtype == 'float32' else 1e-2)
+
+
 def test_it_is_not_called_where_told_not_to_and_on_several_devices(here, monkeypatch):
     x, weights = _draw(2, 8, 8, 16), _draw(3, 3, 16, 16)
     text = lambda: jax.jit(lambda x, w: convolve(x, w, (1, 1), 'SAME')).lower(x, weights).as_text()
@@ -186,6 +222,32 @@ def test_a_normalisation_and_its_gradients_are_those_of_the_formula(alone, shape
     _, mean, var = normalize(x, scale, bias, 1e-3, centred=centred)
     np.testing.assert_allclose(mean, x.mean(1), atol=1e-6)
     np.testing.assert_allclose(var, x.var(1), rtol=1e-5)
+
+
+def test_a_mean_of_many_is_as_exact_as_xlas(alone):
+    x = 10 + _draw(1, 73728, 8)
+    exact = np.asarray(x, np.float64)
+    _, mean, var = normalize(x, jnp.ones(8), jnp.zeros(8), 1e-5)
+    np.testing.assert_allclose(mean, exact.mean(1), rtol=3e-7)
+    np.testing.assert_allclose(var, exact.var(1), rtol=1e-4)
+
+
+@pytest.mark.parametrize(('dtype', 'of_x'), [(None, 'bfloat16'), ('float32', 'bfloat16'), ('bfloat16', 'float32')])
+def test_batch_norm_gives_the_type_that_flaxs_gives(alone, dtype, of_x):
+    x = _draw(8, 6, 6, 3, dtype=of_x)
+    ours, theirs = (kind(use_running_average=False, dtype=dtype) for kind in (BatchNorm, nn.BatchNorm))
+    variables = theirs.init(jax.random.key(0), x)
+    found, expected = (layer.apply(variables, x, mutable=['batch_stats']) for layer in (ours, theirs))
+    jax.tree.map(lambda a, b: _near(a, b, 1e-2 if dtype == 'bfloat16' else 1e-6), found, expected)
+
+
+@pytest.mark.parametrize('options', [{'use_scale': False}, {'use_bias': False}, {'axis': 1}])
+def test_batch_norm_of_other_kinds_is_flaxs(alone, options):
+    x = _draw(8, 6, 6, 3)
+    ours, theirs = (kind(use_running_average=False, **options) for kind in (BatchNorm, nn.BatchNorm))
+    variables = theirs.init(jax.random.key(0), x)
+    found, expected = (layer.apply(variables, x, mutable=['batch_stats']) for layer in (ours, theirs))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_an_instances_norm_is_the_same_with_its_sums_cut(alone, monkeypatch):

@@ -10,7 +10,8 @@ from tests.launches import MODEL, assert_ended_alike, finish, kill_at_random, la
 KILLS = ((signal.SIGKILL, 1), (signal.SIGKILL, 20), (signal.SIGTERM, 35), *((signal.SIGKILL, n) for n in (50, 70, 90)))
 
 
-def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(tmp_path):
+def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(tmp_path, monkeypatch):
+    monkeypatch.setenv('FER_JAX_ONEDNN', '1')  # as users have it
     whole, broken = tmp_path / 'whole', tmp_path / 'broken'
     assert finish(launch(whole)) == 0
     for number, code in kill_at_random(broken, random.Random(0), KILLS):

@@ -48,6 +48,11 @@ def rearranged() -> bool:
     return jax.default_backend() == 'cpu' and not _as_written.get()
 
 
+def alone() -> bool:
+    """Whether one CPU has the whole batch, so that sums over it may be cut as it suits."""
+    return rearranged() and jax.device_count() == 1
+
+
 def convolve(
     x_BHWI: Float[Array, 'B H W I'],
     kernel_KKIO: Float[Array, 'K K I O'],
@@ -140,9 +145,9 @@ def _backward(
 
 
 def _few_numbers(kernel_KKIO: Array) -> bool:
-    """Whether what lies under a kernel, pixel for pixel, is no large array."""
+    """Whether what lies under a kernel, pixel for pixel, is no large array, and one device has it."""
     numbers = kernel_KKIO.size // kernel_KKIO.shape[-1]
-    return numbers <= _NUMBERS or kernel_KKIO.shape[:2] == (1, 1)
+    return alone() and (numbers <= _NUMBERS or kernel_KKIO.shape[:2] == (1, 1))
 
 
 def _product_of_patches(

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fer_jax.models.convolution import rearranged
+from fer_jax.models.convolution import alone
 
-_ROUNDED = 128
+_ROUNDED = 64
 _TOGETHER = 12  # rows that are summed in one loop over channels; XLA takes loops of 32 and more for what it must cut up
 
 
@@ -41,7 +41,7 @@ class BatchNorm(nn.BatchNorm):
             ValueError: if the batch does not divide into the groups.
         """
         usual = self.use_scale and self.use_bias and self.axis in (-1, x.ndim - 1) and not self.axis_name
-        ours = self.groups > 1 or usual and x.size and _alone()
+        ours = self.groups > 1 or usual and x.size and alone()
         if self.use_running_average or self.is_initializing() or not ours:
             return super().__call__(x)
         channels = x.shape[-1]
@@ -59,7 +59,7 @@ class BatchNorm(nn.BatchNorm):
 
 def instance_norm(x_BHWC: Float[Array, 'B H W C'], epsilon: float = 1e-5) -> Float[Array, 'B H W C']:
     """Zero mean and unit variance for each image and channel, without parameters; computed in float32."""
-    if not _alone():
+    if not alone():
         wide = x_BHWC.astype(jnp.float32)
         centred = wide - wide.mean((1, 2), keepdims=True)
         variance = jnp.square(centred).mean((1, 2), keepdims=True)
@@ -127,11 +127,6 @@ def _backward(
 _normalize.defvjp(_forward, _backward)
 
 
-def _alone() -> bool:
-    """Whether one CPU has the whole batch, so that sums may be cut as it suits."""
-    return rearranged() and jax.device_count() == 1
-
-
 def _mean(values_GNC: Float[Array, 'G N C']) -> Float[Array, 'G C']:
     """The mean over N.
 
@@ -140,7 +135,7 @@ def _mean(values_GNC: Float[Array, 'G N C']) -> Float[Array, 'G C']:
     them again, were they no products with ones; of those each is of few rows too, for the sake of its rounding.
     """
     g, n, c = values_GNC.shape
-    part = _largest_divisor(n, _TOGETHER) if _alone() and n else 1
+    part = _largest_divisor(n, _TOGETHER) if alone() and n else 1
     if part == 1:
         return values_GNC.mean(1)
     rows, parts = n // part, values_GNC.reshape(g, n // part, part, c).sum(2)

@@ -1,6 +1,6 @@
 """Pairs of images per second whose structural similarity is computed by fer_jax and by scikit-image, in one run.
 
-    python benchmarks/ssim.py [--images=1024] [--pairs=5] [--sizes=64,128] …
+    python benchmarks/ssim.py [--images=2048] [--pairs=5] [--sizes=64,128] …
 
 Draws faces and changed copies of them, compares both answers, then lets both run in turn: fer_jax in batches, from
 arrays in the host's memory to numbers there; scikit-image image by image, as it goes. The table has the median of each
@@ -40,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for flag, default, text in (
         ('faces', 64, 'how many different faces are drawn'),
-        ('images', 1024, 'pairs of images that fer_jax compares at a time'),
+        ('images', 2048, 'pairs of images that fer_jax compares at a time'),
         ('theirs', 64, 'pairs of images that scikit-image compares at a time'),
-        ('values', 2**18, 'pixels times channels in a batch of fer_jax'),
+        ('values', 2**20, 'pixels times channels in a batch of fer_jax'),
         ('pairs', 5, 'how often both run'),
     ):
         parser.add_argument(f'--{flag}', type=int, default=default, help=text)

@@ -61,7 +61,9 @@ def _types_here() -> tuple[str, ...]:
         words = set(next((line for line in file if line.startswith('flags')), '').split())
     if not known or 'avx2' not in words:
         return ()
-    return ('float32', 'bfloat16') if {'avx512bw', 'avx512vl', 'avx512dq'} <= words else ('float32',)
+    held_back = {'ONEDNN_MAX_CPU_ISA', 'DNNL_MAX_CPU_ISA'} & set(os.environ)
+    wide = {'avx512bw', 'avx512vl', 'avx512dq'} <= words and not held_back
+    return ('float32', 'bfloat16') if wide else ('float32',)
 
 
 def convolve(

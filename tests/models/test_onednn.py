@@ -257,3 +257,8 @@ def test_an_instances_norm_is_the_same_with_its_sums_cut(alone, monkeypatch):
     other, back = jax.vjp(instance_norm, x)
     _near(one, other, 1e-6)
     _near(*pull(change), *back(change), 1e-5)
+
+
+def test_bfloat16_is_not_asked_of_a_onednn_that_is_held_back(here, monkeypatch):
+    monkeypatch.setenv('ONEDNN_MAX_CPU_ISA', 'AVX2')
+    assert onednn._types_here.__wrapped__() == ('float32',)

@@ -31,8 +31,9 @@ def types() -> tuple[str, ...]:
     """Names of the types whose convolutions oneDNN computes here; none where it is not known to.
 
     On Linux and x86-64, with a jaxlib that was tried, and one device: a program that is cut over several would be
-    brought together for it. In bfloat16 where the processor has AVX-512. FER_JAX_ONEDNN=0 switches it off. There are no
-    second derivatives.
+    brought together for it. With AVX-512: held to AVX2, steps ran at .93 to 1.08 of the rate without, which does not
+    pay for compiling them at every start. In bfloat16 where the processor has that. FER_JAX_ONEDNN=0 switches it off.
+    There are no second derivatives.
     """
     off = _without.get() or os.environ.get('FER_JAX_ONEDNN', '1') in ('', '0')
     if off or jax.device_count() > 1 or not _left_out_of_cache():
@@ -59,11 +60,11 @@ def _types_here() -> tuple[str, ...]:
     words = set()
     with contextlib.suppress(OSError), open('/proc/cpuinfo') as file:
         words = set(next((line for line in file if line.startswith('flags')), '').split())
-    if not known or 'avx2' not in words:
-        return ()
     held_back = {'ONEDNN_MAX_CPU_ISA', 'DNNL_MAX_CPU_ISA'} & set(os.environ)
     wide = {'avx512bw', 'avx512vl', 'avx512dq'} <= words and not held_back
-    return ('float32', 'bfloat16') if wide else ('float32',)
+    if not known or not wide:
+        return ()
+    return ('float32', 'bfloat16') if 'avx512_bf16' in words else ('float32',)
 
 
 def convolve(

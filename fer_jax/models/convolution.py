@@ -90,9 +90,7 @@ def _convolve(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], paddi
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _convolve_on_cpu(
-    x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads, few: bool = False
-) -> Array:
+def _convolve_on_cpu(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads, few: bool) -> Array:
     if _fewer_by_input(x_BHWI, kernel_KKIO, strides, padding):
         return winograd.convolve_3x3(x_BHWI, kernel_KKIO, padding[0][0])
     if _by_onednn(x_BHWI) and kernel_KKIO.shape[-1] >= _SOME:
@@ -126,7 +124,7 @@ def _backward(
     how = strides, padding
     if _fewer_by_input(x_BHWI, kernel_KKIO, *how):
         by_input = winograd.gradient_by_input(kernel_KKIO, change_BHWO, padding[0][0])
-    elif _by_onednn(x_BHWI) and (strides == (1, 1) or x_BHWI.dtype == jnp.bfloat16 and min(min(padding)) >= 0):
+    elif _by_onednn(x_BHWI) and (strides == (1, 1) or x_BHWI.dtype == jnp.bfloat16 and min(padding)[0] >= 0):
         by_input = onednn.gradient_by_input(kernel_KKIO, change_BHWO, x_BHWI.shape, padding, strides)
     else:
         (by_input,) = jax.linear_transpose(lambda x: _convolve(x, kernel_KKIO, *how), x_BHWI)(change_BHWO)
@@ -136,7 +134,7 @@ def _backward(
         by_kernel = _product_of_patches(x_BHWI, kernel_KKIO, change_BHWO, *how)
     elif _kernel_by_onednn(x_BHWI, kernel_KKIO, strides):
         images, change = _turn(x_BHWI, (1, 2, 3, 0)), _turn(change_BHWO, (1, 2, 0, 3))
-        by_kernel = onednn.gradient_by_kernel(images, change, kernel_KKIO.shape[:2], padding, strides)
+        by_kernel = onednn.gradient_by_kernel(images, change, _ends(x_BHWI, kernel_KKIO, change_BHWO, *how), strides)
     elif few:
         (by_kernel,) = jax.linear_transpose(lambda kernel: _convolve(x_BHWI, kernel, *how), kernel_KKIO)(change_BHWO)
     else:
@@ -177,16 +175,23 @@ def _kernel_by_onednn(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...
     return small or b * h * w <= _FEW or x_BHWI.dtype == jnp.bfloat16
 
 
-def _gradient_by_kernel(
+def _ends(
     x_BHWI: Array, kernel_KKIO: Array, change_BHWO: Array, strides: tuple[int, ...], padding: _Pads
-) -> Array:
-    """A convolution over images as large as its kernel, the output's gradient, which runs over them K times K times."""
-    ends = [
+) -> list[tuple[int, int]]:
+    """Zeros around the images for the output's gradient to run over them, spread by the strides, K times K times."""
+    return [
         (low, kernel + (out - 1) * stride - size - low)
         for kernel, out, stride, size, (low, _) in zip(
             kernel_KKIO.shape, change_BHWO.shape[1:3], strides, x_BHWI.shape[1:3], padding, strict=False
         )
     ]
+
+
+def _gradient_by_kernel(
+    x_BHWI: Array, kernel_KKIO: Array, change_BHWO: Array, strides: tuple[int, ...], padding: _Pads
+) -> Array:
+    """A convolution over images as large as its kernel, the output's gradient, which runs over them K times K times."""
+    ends = _ends(x_BHWI, kernel_KKIO, change_BHWO, strides, padding)
     images, kernel = _turn(x_BHWI, (3, 1, 2, 0)), _turn(change_BHWO, (1, 2, 0, 3))
     by_kernel_IKKO = jax.lax.conv_general_dilated(
         images, kernel, (1, 1), ends, rhs_dilation=strides, dimension_numbers=_AXES

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from fer_jax.models.convolution import alone
 
-_ROUNDED = 64
+_ROUNDED = 64  # of those sums that one number of a product adds up, for the sake of its rounding
 _TOGETHER = 12  # rows that are summed in one loop over channels; XLA takes loops of 32 and more for what it must cut up
 
 

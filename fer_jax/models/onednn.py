@@ -149,8 +149,8 @@ def gradient_by_input(
     of pixels is such a convolution. Padding before an axis of such a stride may not be negative.
     """
     of_axis = [
-        _phases(size, len_, out, low, stride)
-        for size, len_, out, (low, _), stride in zip(
+        _phases(size, side, out, low, stride)
+        for size, side, out, (low, _), stride in zip(
             shape[1:3], kernel.shape, change.shape[1:3], padding, strides, strict=False
         )
     ]
@@ -189,22 +189,18 @@ def _phases(size: int, side: int, out: int, low: int, stride: int) -> list[tuple
 def gradient_by_kernel(
     x_HWIB: Float[Array, 'H W I B'],
     change_HWBO: Float[Array, 'H2 W2 B O'],
-    sides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
+    ends: Sequence[tuple[int, int]],
     strides: Sequence[int],
 ) -> Float[Array, 'K L I O']:
-    """The gradient by a kernel with those sides, as a convolution over three axes: rows, columns and input channels.
+    """The gradient by a kernel, as a convolution over three axes: rows, columns and input channels.
 
     At each place of the kernel the product of two matrices [I, B] and [B, O] is summed over all pixels, so that images
     take the channels' place. A row of I values is as wide as a matrix product wants, where the kernel's own width of
     three or five is not.
+
+    Args:
+        ends: zeros before and after rows and columns with which the output's gradient has the kernel's places.
     """
-    ends = [
-        (low, side + (out - 1) * stride - size - low)
-        for side, out, stride, size, (low, _) in zip(
-            sides, change_HWBO.shape, strides, x_HWIB.shape, padding, strict=False
-        )
-    ]
     return convolve(x_HWIB[None], change_HWBO[:, :, None], (*ends, (0, 0)), dilation=(*strides, 1))[0]
 
 

@@ -6,16 +6,13 @@ import numpy as np
 import pytest
 
 from fer_jax.models.convolution import as_written, convolve, largest
-
-
-def _draw(*shape):
-    return jnp.asarray(np.random.default_rng(sum(shape)).normal(size=shape), jnp.float32)
+from tests.models.near import draw
 
 
 def _with_gradients(function, *arrays):
     """The output and, for weights that differ everywhere, the gradients by all arrays."""
     output, pull = jax.vjp(function, *arrays)
-    return output, *pull(_draw(*output.shape))
+    return output, *pull(draw(*output.shape))
 
 
 def assert_agree(ours, theirs, tolerance):
@@ -28,7 +25,7 @@ def assert_agree(ours, theirs, tolerance):
     [(8, 3, 1, 1), (8, 3, 2, 1), (9, 3, 2, 1), (8, 1, 2, 'SAME'), (7, 1, 2, 'SAME'), (7, 5, 1, 2), (7, 3, 1, 'VALID')],
 )
 def test_convolution_and_its_gradients_are_xlas(side, kernel, stride, padding):
-    x, weights = _draw(4, side, side + 2, 5), _draw(kernel, kernel, 5, 7)
+    x, weights = draw(4, side, side + 2, 5), draw(kernel, kernel, 5, 7)
     pads = [(padding, padding)] * 2 if isinstance(padding, int) else padding
     ours = jax.jit(lambda *arrays: _with_gradients(lambda x, w: convolve(x, w, (stride, stride), pads), *arrays))
     axes = ('NHWC', 'HWIO', 'NHWC')
@@ -39,7 +36,7 @@ def test_convolution_and_its_gradients_are_xlas(side, kernel, stride, padding):
 @pytest.mark.parametrize('padding', ['SAME', 'VALID'])
 @pytest.mark.parametrize('side', [6, 7])
 def test_convolution_by_fewer_products_and_its_gradients_are_xlas(side, padding):
-    x, weights = _draw(2, side, side + 3, 192), _draw(3, 3, 192, 200)
+    x, weights = draw(2, side, side + 3, 192), draw(3, 3, 192, 200)
     ours = jax.jit(lambda *arrays: _with_gradients(lambda x, w: convolve(x, w, (1, 1), padding), *arrays))
     assert 'stablehlo.convolution' not in ours.lower(x, weights).as_text()
     plain = lambda x, w: jax.lax.conv_general_dilated(x, w, (1, 1), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
@@ -54,13 +51,13 @@ def test_convolution_by_fewer_products_and_its_gradients_are_xlas(side, padding)
     ('images', 'channels', 'fewer'), [(4, 192, True), (3, 192, False), (4, 128, False), (16, 64, False)]
 )
 def test_of_few_images_and_channels_the_plain_convolution_is_taken(images, channels, fewer):
-    x, weights = _draw(images, 8, 8, channels), _draw(3, 3, channels, channels)
+    x, weights = draw(images, 8, 8, channels), draw(3, 3, channels, channels)
     program = jax.jit(lambda x, w: convolve(x, w, (1, 1), 'VALID', few=True)).lower(x, weights).as_text()
     assert ('stablehlo.convolution' not in program) == fewer
 
 
 def test_convolutions_of_several_members_are_each_ones():
-    x, weights = _draw(3, 4, 8, 8, 5), _draw(3, 3, 3, 5, 7)
+    x, weights = draw(3, 4, 8, 8, 5), draw(3, 3, 3, 5, 7)
     both = lambda x, w: _with_gradients(lambda x, w: convolve(x, w, (1, 1), 'SAME'), x, w)
     together = jax.jit(jax.vmap(both))(x, weights)
     for member in range(3):
@@ -69,7 +66,7 @@ def test_convolutions_of_several_members_are_each_ones():
 
 @pytest.mark.parametrize(('shape', 'axes'), [((3, 4, 2, 5, 2, 6), (2, 4)), ((3, 4, 5, 4, 6), (3,))])
 def test_largest_is_the_maximum_with_its_gradient(shape, axes):
-    x = _draw(*shape)
+    x = draw(*shape)
     assert_agree(
         jax.jit(lambda x: _with_gradients(lambda x: largest(x, axes), x))(x),
         _with_gradients(lambda x: jnp.max(x, axes), x),

@@ -4,22 +4,13 @@ import os
 import subprocess
 import sys
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from fer_jax.models import create_model, onednn
-from fer_jax.models.convolution import convolve
-from fer_jax.models.norms import BatchNorm, instance_norm, normalize
-
-
-@pytest.fixture
-def alone(monkeypatch):
-    """As with one device: these tests' process has eight."""
-    monkeypatch.setattr(jax, 'device_count', lambda: 1)
-    monkeypatch.setenv('FER_JAX_ONEDNN', '1')
+from fer_jax.models.convolution import _ends, convolve
+from tests.models.near import assert_near, draw
 
 
 @pytest.fixture
@@ -28,39 +19,30 @@ def here(alone):
         pytest.skip('oneDNN is called with Linux, x86-64, AVX-512 and a jaxlib that was tried')
 
 
-def _draw(*shape, dtype='float32'):
-    return jnp.asarray(np.random.default_rng(sum(shape)).normal(size=shape), dtype)
-
-
 def _plain(strides, padding):
     axes = ('NHWC', 'HWIO', 'NHWC')
     return lambda x, kernel: jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=axes)
-
-
-def _near(ours, theirs, tolerance):
-    assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
-    theirs = np.asarray(theirs, np.float32)
-    np.testing.assert_allclose(np.asarray(ours, np.float32), theirs, atol=tolerance * np.abs(theirs).max(), rtol=0)
 
 
 @pytest.mark.parametrize('stride', [1, 2, 3])
 @pytest.mark.parametrize(('kernel', 'border'), [(1, 0), (3, 1), (3, 0), (4, 1), (5, 2), (7, 0)])
 @pytest.mark.parametrize('sides', [(8, 10), (9, 7)])
 def test_a_convolution_and_both_gradients_are_xlas(here, sides, kernel, border, stride):
-    x, weights = _draw(4, *sides, 5), _draw(kernel, kernel, 5, 6)
+    x, weights = draw(4, *sides, 5), draw(kernel, kernel, 5, 6)
     padding, strides = ((border, border),) * 2, (stride, stride)
     out, pull = jax.vjp(_plain(strides, padding), x, weights)
-    change = _draw(*out.shape)
+    change = draw(*out.shape)
     by_input, by_kernel = pull(change)
-    _near(onednn.convolve(x, weights, padding, strides), out, 1e-6)
-    _near(onednn.gradient_by_input(weights, change, x.shape, padding, strides), by_input, 1e-6)
+    assert_near(onednn.convolve(x, weights, padding, strides), out, 1e-6)
+    assert_near(onednn.gradient_by_input(weights, change, x.shape, padding, strides), by_input, 1e-6)
     turned = x.transpose(1, 2, 3, 0), change.transpose(1, 2, 0, 3)
-    _near(onednn.gradient_by_kernel(*turned, (kernel, kernel), padding, strides), by_kernel, 1e-6)
+    ends = _ends(x, weights, change, strides, padding)
+    assert_near(onednn.gradient_by_kernel(*turned, ends, strides), by_kernel, 1e-6)
 
 
 def test_a_product_is_that_of_the_transposed_matrix(here):
-    first, second = _draw(300, 7), _draw(300, 5)
-    _near(onednn.product(first, second), first.T @ second, 1e-6)
+    first, second = draw(300, 7), draw(300, 5)
+    assert_near(onednn.product(first, second), first.T @ second, 1e-6)
 
 
 @pytest.mark.parametrize('few', [False, True])
@@ -82,28 +64,28 @@ def test_whatever_computes_a_layer_and_its_gradients_the_numbers_are_xlas(
 ):
     if dtype not in onednn.types():
         pytest.skip('this processor has no bfloat16')
-    x, weights = _draw(images, side, side + 2, channels[0], dtype=dtype), _draw(kernel, kernel, *channels, dtype=dtype)
+    x, weights = draw(images, side, side + 2, channels[0], dtype=dtype), draw(kernel, kernel, *channels, dtype=dtype)
     padding, strides = ((kernel // 2, kernel // 2),) * 2, (stride, stride)
     exact = [array.astype('float32') for array in (x, weights)]
     out, pull = jax.vjp(_plain(strides, padding), *exact)
-    change = _draw(*out.shape, dtype=dtype)
+    change = draw(*out.shape, dtype=dtype)
     ours, back = jax.vjp(jax.jit(lambda x, w: convolve(x, w, strides, padding, few=few)), x, weights)
     tolerance = 2e-6 if dtype == 'float32' else 1e-2
     for found, expected in zip((ours, *back(change)), (out, *pull(change.astype('float32'))), strict=True):
-        _near(found, expected.astype(dtype), tolerance)
+        assert_near(found, expected.astype(dtype), tolerance)
 
 
 def test_members_are_each_computed(here):
-    x, weights = _draw(3, 2, 8, 8, 16), _draw(3, 3, 3, 16, 20)
+    x, weights = draw(3, 2, 8, 8, 16), draw(3, 3, 3, 16, 20)
     together = jax.jit(jax.vmap(lambda x, w: convolve(x, w, (1, 1), 'SAME')))(x, weights)
     for member in range(3):
-        _near(together[member], _plain((1, 1), 'SAME')(x[member], weights[member]), 1e-6)
+        assert_near(together[member], _plain((1, 1), 'SAME')(x[member], weights[member]), 1e-6)
 
 
 @pytest.mark.parametrize('name', ['shallow_cnn', 'resnet10'])
 def test_a_networks_gradients_do_not_depend_on_it(here, monkeypatch, name):
     model = create_model(name, 3, dropout=0.0)
-    images = _draw(4, 48, 48, 1)
+    images = draw(4, 48, 48, 1)
     variables = model.init(jax.random.key(0), images)
     labels = jnp.array([0, 1, 2, 1])
 
@@ -119,7 +101,7 @@ def test_a_networks_gradients_do_not_depend_on_it(here, monkeypatch, name):
     monkeypatch.setattr(jax, 'device_count', lambda: 8)
     plain = program()
     assert '__onednn$' not in plain.lower(variables['params'], images).as_text()
-    jax.tree.map(lambda a, b: _near(a, b, 2e-4), found, plain(variables['params'], images))
+    jax.tree.map(lambda a, b: assert_near(a, b, 2e-4), found, plain(variables['params'], images))
 
 
 @pytest.mark.parametrize(
@@ -132,11 +114,11 @@ def test_a_networks_gradients_do_not_depend_on_it(here, monkeypatch, name):
 )
 def test_what_would_end_the_process_is_refused(here, of_x, of_kernel, says):
     with pytest.raises(TypeError, match=says):
-        onednn.convolve(_draw(*of_x[0], dtype=of_x[1]), _draw(*of_kernel[0], dtype=of_kernel[1]), ((0, 0), (0, 0)))
+        onednn.convolve(draw(*of_x[0], dtype=of_x[1]), draw(*of_kernel[0], dtype=of_kernel[1]), ((0, 0), (0, 0)))
 
 
 def test_no_images_give_no_numbers_and_no_gradient(here):
-    x, weights = jnp.zeros((0, 8, 8, 16)), _draw(3, 3, 16, 20)
+    x, weights = jnp.zeros((0, 8, 8, 16)), draw(3, 3, 16, 20)
     out, pull = jax.vjp(lambda x, w: convolve(x, w, (1, 1), 'SAME'), x, weights)
     assert out.shape == (0, 8, 8, 20) and not pull(out)[1].any()
 
@@ -149,16 +131,16 @@ def test_no_images_give_no_numbers_and_no_gradient(here):
 def test_borders_may_be_uneven_and_negative(here, dtype, channels, kernel, strides, padding):
     if dtype not in onednn.types():
         pytest.skip('this processor has no bfloat16')
-    x, weights = _draw(2, 8, 9, channels[0], dtype=dtype), _draw(kernel, kernel, *channels, dtype=dtype)
+    x, weights = draw(2, 8, 9, channels[0], dtype=dtype), draw(kernel, kernel, *channels, dtype=dtype)
     out, pull = jax.vjp(_plain(strides, padding), *(array.astype('float32') for array in (x, weights)))
-    change = _draw(*out.shape, dtype=dtype)
+    change = draw(*out.shape, dtype=dtype)
     ours, back = jax.vjp(lambda x, w: convolve(x, w, strides, padding), x, weights)
     for found, expected in zip((ours, *back(change)), (out, *pull(change.astype('float32'))), strict=True):
-        _near(found, expected.astype(dtype), 1e-6 if dtype == 'float32' else 1e-2)
+        assert_near(found, expected.astype(dtype), 1e-6 if dtype == 'float32' else 1e-2)
 
 
 def test_it_is_not_called_where_told_not_to_and_on_several_devices(here, monkeypatch):
-    x, weights = _draw(2, 8, 8, 16), _draw(3, 3, 16, 16)
+    x, weights = draw(2, 8, 8, 16), draw(3, 3, 16, 16)
     text = lambda: jax.jit(lambda x, w: convolve(x, w, (1, 1), 'SAME')).lower(x, weights).as_text()
     assert '__onednn$convolution' in text()
     with onednn.without():
@@ -177,7 +159,7 @@ from fer_jax.models import onednn
 x, kernel = jnp.ones((2, 8, 8, 16)), jnp.ones((3, 3, 16, 16))
 for name, ways in (('by_onednn', contextlib.nullcontext), ('by_xla', onednn.without)):
     def made(x, kernel):
-        from fer_jax.models.convolution import convolve
+        from fer_jax.models.convolution import _ends, convolve
         return convolve(x, kernel, (1, 1), 'SAME').sum()
     made.__name__ = name
     with ways():
@@ -202,61 +184,6 @@ for name, ways in (('by_onednn', contextlib.nullcontext), ('by_xla', onednn.with
     assert len(set(done.stdout.split())) == 1 and 'cache' not in done.stderr
     kept = ' '.join(path.name for path in tmp_path.iterdir())
     assert 'jit_by_xla' in kept and 'jit_by_onednn' not in kept
-
-
-@pytest.mark.parametrize('centred', [False, True])
-@pytest.mark.parametrize('shape', [(1, 60, 5), (3, 37, 4)])  # cut into twelves, and a prime number
-def test_a_normalisation_and_its_gradients_are_those_of_the_formula(alone, shape, centred):
-    x, scale, bias, change = _draw(*shape), _draw(shape[-1]) + 2, _draw(shape[-1] + 1)[:-1], _draw(*shape, 2)[..., 1]
-
-    def formula(x, scale, bias):
-        mean = x.mean(1, keepdims=True)
-        var = jnp.square(x - mean).mean(1, keepdims=True)
-        return (x - mean) * jax.lax.rsqrt(var + 1e-3) * scale + bias
-
-    ours = lambda *arrays: normalize(*arrays, 1e-3, centred=centred)[0]
-    found, pull = jax.vjp(jax.jit(ours), x, scale, bias)
-    expected, back = jax.vjp(formula, x, scale, bias)
-    for a, b in zip((found, *pull(change)), (expected, *back(change)), strict=True):
-        _near(a, b, 5e-6)
-    _, mean, var = normalize(x, scale, bias, 1e-3, centred=centred)
-    np.testing.assert_allclose(mean, x.mean(1), atol=1e-6)
-    np.testing.assert_allclose(var, x.var(1), rtol=1e-5)
-
-
-def test_a_mean_of_many_is_as_exact_as_xlas(alone):
-    x = 10 + _draw(1, 73728, 8)
-    exact = np.asarray(x, np.float64)
-    _, mean, var = normalize(x, jnp.ones(8), jnp.zeros(8), 1e-5)
-    np.testing.assert_allclose(mean, exact.mean(1), rtol=3e-7)
-    np.testing.assert_allclose(var, exact.var(1), rtol=1e-4)
-
-
-@pytest.mark.parametrize(('dtype', 'of_x'), [(None, 'bfloat16'), ('float32', 'bfloat16'), ('bfloat16', 'float32')])
-def test_batch_norm_gives_the_type_that_flaxs_gives(alone, dtype, of_x):
-    x = _draw(8, 6, 6, 3, dtype=of_x)
-    ours, theirs = (kind(use_running_average=False, dtype=dtype) for kind in (BatchNorm, nn.BatchNorm))
-    variables = theirs.init(jax.random.key(0), x)
-    found, expected = (layer.apply(variables, x, mutable=['batch_stats']) for layer in (ours, theirs))
-    jax.tree.map(lambda a, b: _near(a, b, 1e-2 if dtype == 'bfloat16' else 1e-6), found, expected)
-
-
-@pytest.mark.parametrize('options', [{'use_scale': False}, {'use_bias': False}, {'axis': 1}])
-def test_batch_norm_of_other_kinds_is_flaxs(alone, options):
-    x = _draw(8, 6, 6, 3)
-    ours, theirs = (kind(use_running_average=False, **options) for kind in (BatchNorm, nn.BatchNorm))
-    variables = theirs.init(jax.random.key(0), x)
-    found, expected = (layer.apply(variables, x, mutable=['batch_stats']) for layer in (ours, theirs))
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
-
-
-def test_an_instances_norm_is_the_same_with_its_sums_cut(alone, monkeypatch):
-    x, change = 5 + _draw(2, 8, 6, 3), _draw(2, 8, 6, 3, 2)[..., 1]
-    one, pull = jax.vjp(instance_norm, x)
-    monkeypatch.setattr(jax, 'device_count', lambda: 8)
-    other, back = jax.vjp(instance_norm, x)
-    _near(one, other, 1e-6)
-    _near(*pull(change), *back(change), 1e-5)
 
 
 def test_a_onednn_that_is_held_back_is_not_called(here, monkeypatch):

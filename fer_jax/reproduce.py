@@ -8,13 +8,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fer_jax import cli, rehearsal
+from fer_jax.at_once import Work, device_slots, run_at_once
 from fer_jax.clusters import visible_gpus
 from fer_jax.data.aside import written_aside
 from fer_jax.data.folds import FOLD_BY
@@ -38,7 +39,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--no-train', action='store_true', help='print the table from the runs that are there')
     words = 'two steps per run on a few drawn faces (or on --source): shows that the way is open, and is no result'
     parser.add_argument('--rehearse', action='store_true', help=words)
+    words = 'processes that train side by side, on every GPU in turn or on the CPU; each has a log.txt or STEP.log'
+    parser.add_argument('--at-once', type=int, default=1, metavar='N', help=words)
     flags = parser.parse_args(argv)
+    if flags.at_once < 1:
+        raise UserError(f'--at-once={flags.at_once}: a number of processes is wanted, 1 or more')
     table = load_table(flags.table)
     rows = choose_rows(table, flags.rows, flags.seeds, flags.fold_by)
     folder = 'rehearsals' if flags.rehearse else 'tables'
@@ -68,17 +73,70 @@ def main(argv: list[str] | None = None) -> int:
             print(
                 f'{name!r} wants a GPU and is not trained here; --rows={name!r} does so all the same', file=sys.stderr
             )
-        for number, job in enumerate(jobs, 1):
-            make_steps(job.steps, lambda command: _run(command), lambda words: print(words, file=sys.stderr))
-            if not job.results():
-                what = 'cross-validation' if job.by else 'run'
-                print(f'{what} {number} of {len(jobs)}: {job.workdir}', file=sys.stderr)
-                _run(job.command())
-                write()  # what there is: the whole may take days
+        if flags.at_once > 1:
+            _train_at_once(jobs, flags.at_once, write)
+        else:
+            _train_in_turn(jobs, write)
     text = write(run=None if flags.no_train else lambda command: _run(command))
     print(text)
     print(f'written to {path}')
     return 0
+
+
+def _train_in_turn(jobs: Sequence[Job], write: Callable[[], object]) -> None:
+    for number, job in enumerate(jobs, 1):
+        make_steps(job.steps, lambda command: _run(command), lambda words: print(words, file=sys.stderr))
+        if not job.results():
+            print(f'{_kind(job)} {number} of {len(jobs)}: {job.workdir}', file=sys.stderr)
+            _run(job.command())
+            write()  # what there is: the whole may take days
+
+
+def _train_at_once(jobs: Sequence[Job], count: int, write: Callable[[], object]) -> None:
+    """The same with so many processes at a time; they share the GPUs' memory as they need it.
+
+    Raises:
+        UserError: once all that can be has been made, if something failed.
+    """
+    steps = {step.directory: step for job in jobs for step in job.steps.values()}
+    steps = {place: step for place, step in steps.items() if not step.is_done()}
+    left = [job for job in jobs if not job.results()]
+    works = [
+        Work(
+            f'step {place}',
+            step.command(),
+            f'{place}.log',
+            [f'step {one.directory}' for one in step.inputs if one.directory in steps],
+            step.note_done,
+        )
+        for place, step in steps.items()
+    ]
+    works += [
+        Work(
+            f'{_kind(job)} {job.workdir}',
+            job.command(),
+            str(job.workdir / 'log.txt'),
+            [f'step {step.directory}' for step in job.steps.values() if step.directory in steps],
+            write,
+        )
+        for job in left
+    ]
+    memory = {'XLA_PYTHON_CLIENT_PREALLOCATE': os.environ.get('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')}
+    slots = [slot | memory for slot in device_slots()]
+    received, failed = run_at_once(
+        works,
+        [slots[number % len(slots)] for number in range(count)],
+        lambda words: print(words, file=sys.stderr, flush=True),
+    )
+    if received:
+        sys.exit(128 + received)
+    if failed:
+        told = '; '.join(f'{name}: {why}' for name, why in failed.items())
+        raise UserError(f'{len(failed)} of {len(works)} failed, the others are done: {told}')
+
+
+def _kind(job: Job) -> str:
+    return 'cross-validation' if job.by else 'run'
 
 
 def _write(path: Path, *given: Any, **more: Any) -> str:

@@ -7,25 +7,18 @@ trained. The same command goes on with what is left.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 from ml_collections import ConfigDict
 
-from fer_jax.clusters import visible_gpus
+from fer_jax.at_once import Work, device_slots, run_at_once
 from fer_jax.config import set_field
 from fer_jax.errors import UserError
-from fer_jax.launcher import as_parent
 
 DEVICES = ('all', 'one')
-_STOPPED = 128 + signal.SIGTERM
 
 
 def read_pairs(config: ConfigDict) -> list[tuple[str, str]]:
@@ -94,87 +87,26 @@ def train_at_once(config: ConfigDict, workdir: str, words: Sequence[str]) -> int
     Raises:
         UserError: once all have ended, if one of them failed.
     """
-    pairs, devices = read_pairs(config), _devices()
-    running: dict[subprocess.Popen, tuple[str, Mapping[str, str]]] = {}
-    failed = {}
-    with _forwarded(running) as received:
-        while running or pairs and not received:
-            while pairs and devices and not received:
-                pair, device = pairs.pop(0), devices.pop(0)
-                process = _start(words, pair, pair_directory(workdir, pair), device)
-                running[process] = ('_to_'.join(pair), device)
-                if received:  # while it was being started
-                    process.terminate()
-            for process in [process for process in running if process.poll() is not None]:
-                name, device = running.pop(process)
-                devices.append(device)
-                if process.returncode and not (received and process.returncode == _STOPPED):
-                    log = os.path.join(workdir, name, 'log.txt')
-                    failed[name] = f'ended with {process.returncode}, {_last_line(log)} ({log})'
-                print(f'{name}: {"trained" if not process.returncode else "stopped"}', flush=True)
-            time.sleep(0.1)
+    works = [
+        Work(
+            '_to_'.join(pair),
+            [
+                'fer_jax.train',
+                *words,
+                '--config.pairs=',
+                f'--config.pair={",".join(pair)}',
+                f'--workdir={pair_directory(workdir, pair)}',
+            ],
+            os.path.join(pair_directory(workdir, pair), 'log.txt'),
+        )
+        for pair in read_pairs(config)
+    ]
+    received, failed = run_at_once(works, device_slots(), lambda words: print(words, flush=True))
     _report(failed, workdir)
     if not received:
         return 0
     print('stopped; the checkpoint of every pair is written, the same command goes on from them', file=sys.stderr)
-    return 128 + received[0]
-
-
-def _start(words: Sequence[str], pair: tuple[str, str], directory: str, device: Mapping[str, str]) -> subprocess.Popen:
-    os.makedirs(directory, exist_ok=True)
-    command = [sys.executable, '-m', 'fer_jax.train', *words, '--config.pairs=', f'--config.pair={",".join(pair)}']
-    command.append(f'--workdir={directory}')
-    print(f'{"_to_".join(pair)}: {directory}/log.txt', flush=True)
-    with open(os.path.join(directory, 'log.txt'), 'a') as log:
-        return subprocess.Popen(
-            command,
-            env=os.environ | device | as_parent(),
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # so that Ctrl-C in a terminal comes once, from here
-        )
-
-
-def _devices() -> list[Mapping[str, str]]:
-    """What a process finds in its environment so that it sees one device, for each device of this host.
-
-    JAX itself is not asked: it would take the GPUs' memory for this process.
-    """
-    gpus = 0 if os.environ.get('JAX_PLATFORMS') == 'cpu' else visible_gpus(os.environ)
-    if gpus:
-        listed = os.environ.get('CUDA_VISIBLE_DEVICES')
-        names = [str(index) for index in range(gpus)] if listed is None else listed.split(',')
-        # The others of these GPUs are for the other pairs.
-        return [{'CUDA_VISIBLE_DEVICES': name, 'FER_JAX_ALLOW_IDLE': '1'} for name in names]
-    flags = os.environ.get('XLA_FLAGS', '')
-    simulated = re.search(r'--xla_force_host_platform_device_count=(\d+)', flags)
-    alone = {'XLA_FLAGS': flags.replace(simulated.group(), '').strip()} if simulated else {}
-    return [alone] * (int(simulated.group(1)) if simulated else 1)
-
-
-@contextlib.contextmanager
-def _forwarded(running: Mapping[subprocess.Popen, object]) -> Iterator[list[int]]:
-    """While entered, SIGTERM and SIGINT are noted in the list given, and every process gets SIGTERM."""
-    received: list[int] = []
-
-    def note(number, _frame):
-        received.append(number)
-        for process in list(running):
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-
-    old = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield received
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
-def _last_line(path: str) -> str:
-    with open(path, errors='replace') as file:
-        lines = [line.strip() for line in file if line.strip()]
-    return lines[-1] if lines else 'without a word'
+    return 128 + received
 
 
 def _report(failed: Mapping[str, str], workdir: str) -> None:

@@ -4,10 +4,11 @@ import fcntl
 import json
 import os
 import signal
+import time
 
 import pytest
 
-from fer_jax import several
+from fer_jax import at_once, several
 from fer_jax.config import default_config, set_field
 from fer_jax.errors import UserError
 from tests.launches import PAIR, finish, launch_two, words
@@ -50,7 +51,7 @@ def stand_in(tmp_path, monkeypatch):
     monkeypatch.setenv('SECONDS_EACH', '0.2')
     monkeypatch.delenv('JAX_PLATFORMS')
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,6')
-    monkeypatch.setattr(several, 'visible_gpus', lambda _: 2)
+    monkeypatch.setattr(at_once, 'visible_gpus', lambda _: 2)
     return tmp_path / 'pairs'
 
 
@@ -77,7 +78,7 @@ def test_every_pair_has_a_process_that_sees_one_device_and_a_failure_loses_no_ot
 def test_a_signal_stops_all_with_their_checkpoints_and_begins_no_other(stand_in, monkeypatch, capfd):
     monkeypatch.setenv('SECONDS_EACH', '60')
     begun = []
-    real = several._start
+    real = at_once._start
 
     def start(*given):
         begun.append(real(*given))
@@ -85,24 +86,16 @@ def test_a_signal_stops_all_with_their_checkpoints_and_begins_no_other(stand_in,
             for _ in range(200):
                 if all(os.path.exists(stand_in / name / 'seen.jsonl') for name in ('a_to_b', 'b_to_c')):
                     break
-                several.time.sleep(0.05)
+                time.sleep(0.05)
             os.kill(os.getpid(), signal.SIGTERM)
         return begun[-1]
 
-    monkeypatch.setattr(several, '_start', start)
+    monkeypatch.setattr(at_once, '_start', start)
     assert several.train_at_once(make('a=b', 'b=c', 'c=d'), str(stand_in), ['--config=x.py']) == 143
     assert len(begun) == 2
     assert [process.returncode for process in begun] == [143, 143]
     assert all((stand_in / name / 'checkpoint').exists() for name in ('a_to_b', 'b_to_c'))
     assert 'the same command goes on' in capfd.readouterr().err
-
-
-def test_a_simulated_device_is_a_single_one_in_its_process(monkeypatch):
-    monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
-    monkeypatch.setenv('XLA_FLAGS', '--a=1 --xla_force_host_platform_device_count=3')
-    assert several._devices() == [{'XLA_FLAGS': '--a=1'}] * 3
-    monkeypatch.setenv('XLA_FLAGS', '--a=1')
-    assert several._devices() == [{}]
 
 
 def test_in_turn_every_pair_is_a_run_and_a_failure_loses_no_other(tmp_path):

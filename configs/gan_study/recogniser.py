@@ -1,7 +1,8 @@
-"""What every arm of the study trains: configs/gan_study/recogniser.py:fer2013, :affectnet or :synthetic.
+"""What every arm of the study trains: configs/gan_study/recogniser.py:fer2013, :fer2013_brief, :affectnet, :synthetic.
 
-The recogniser of seed 001 at 64 pixels by its recipe, see configs/affectnet/affectnet_cnn.py; on the drawn faces a
-small network, at 32 pixels, for a CPU, of which the last step is read. Arms change `data.exclude` and `data.extra`, and
+The recogniser of seed 001 at 64 pixels by its recipe, see configs/affectnet/affectnet_cnn.py; with :fer2013_brief the
+small network of configs/audit/fer2013.py for twelve passes at 64 pixels; on the drawn faces the same one at 32, for a
+CPU. Of these two the last step is read. Arms change `data.exclude` and `data.extra`, and
 nothing else; so lengths are in steps, of passes over all images, and an arm with fewer images takes as many. Unlike the
 seed's, no class is subsampled: what an audit takes would be filled up again.
 """
@@ -10,7 +11,7 @@ from fer_jax.config import default_config
 
 
 def get_config(data='fer2013'):
-    return {'fer2013': fer2013, 'affectnet': affectnet, 'synthetic': synthetic}[data]()
+    return {of.__name__: of for of in (fer2013, fer2013_brief, affectnet, synthetic)}[data]()
 
 
 def seed_001(steps_per_pass):
@@ -48,6 +49,37 @@ def seed_001(steps_per_pass):
 def fer2013():
     config = seed_001(steps_per_pass=449)  # of 28,709 images
     config.data.name = 'data/fer2013'
+    return config
+
+
+def fer2013_brief():
+    config = default_config()
+
+    config.data.name = 'data/fer2013'
+    config.data.size = 64
+    config.data.normalize = 'image'
+    config.data.fold_by = 'image'
+
+    config.model.name = 'shallow_cnn'
+    config.model.dtype = 'bfloat16'
+
+    config.augment.flip = True
+    config.augment.shift = 0.08
+    config.augment.rotate = 8.0
+    config.augment.zoom = 0.1
+
+    config.train.batch_size = 128
+    config.train.steps = 12 * 224  # of 28,709 images
+    config.train.label_smoothing = 0.1
+    config.train.ema = 0.99
+    config.optimizer.name = 'muon'
+    config.optimizer.learning_rate = 0.02
+    config.optimizer.momentum = 0.95
+    config.optimizer.weight_decay = 0.05
+
+    config.evaluation.every_steps = 12 * 224
+    config.evaluation.tta = 'flip'
+    config.checkpoint.keep_last = 1
     return config
 
 

@@ -23,7 +23,6 @@ from fer_jax.models.layers import check_side
 from fer_jax.models.norms import instance_norm
 
 _init = normal(0.02)
-_AXES = ('NHWC', 'HWIO', 'NHWC')
 _few = partial(convolve, few=True)
 
 
@@ -38,29 +37,21 @@ class Upsample(nn.Module):
     A kernel [K, K, I, O] is PyTorch's `ConvTranspose2d` weight [I, O, K, K] with its axes moved. Of the four pixels
     that a pixel becomes, one takes one tap, two take two and one takes four. A convolution over the image spread out
     with zeros multiplies nine for each; as one product with all nine taps, whose results are then shifted and added,
-    the nine are computed once.
+    the nine are computed once. (With such convolutions a pair's step took 18.4 ms of an H200, with products 14.0.)
 
     Attributes:
         features: O.
         dtype: of the computation.
-        as_product: whether to compute it as a product; None: on a CPU, where other hardware has such convolutions.
     """
 
     features: int
     dtype: Any = jnp.float32
-    as_product: bool | None = None
 
     @nn.compact
     def __call__(self, x_BHWI: Float[Array, 'B H W I']) -> Float[Array, 'B 2*H 2*W O']:
         kernel = self.param('kernel', _init, (3, 3, x_BHWI.shape[-1], self.features)).astype(self.dtype)
         bias = self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
-        x_BHWI = x_BHWI.astype(self.dtype)
-        as_product = jax.default_backend() == 'cpu' if self.as_product is None else self.as_product
-        if as_product:
-            return _upsample(x_BHWI, kernel) + bias
-        return bias + jax.lax.conv_general_dilated(
-            x_BHWI, kernel[::-1, ::-1], (1, 1), [(1, 2)] * 2, lhs_dilation=(2, 2), dimension_numbers=_AXES
-        )
+        return _upsample(x_BHWI.astype(self.dtype), kernel) + bias
 
 
 def _upsample(x_BHWI: Array, kernel_KKIO: Array) -> Array:
@@ -109,7 +100,6 @@ class Generator(nn.Module):
         skip: add to the image instead of making it anew: untrained, such a generator changes nothing, so that
             it need not learn first to give back what it is given. The authors' has no such shortcut.
         dtype: of the computation; parameters and the norms' statistics are float32.
-        as_product: see `Upsample`.
     """
 
     channels: int
@@ -117,7 +107,6 @@ class Generator(nn.Module):
     width: int = 64
     skip: bool = False
     dtype: Any = jnp.float32
-    as_product: bool | None = None
 
     @nn.compact
     def __call__(self, images_BHWC: Float[Array, 'B H W C']) -> Float[Array, 'B H W C']:
@@ -132,7 +121,7 @@ class Generator(nn.Module):
         for _ in range(self.blocks):
             x = ResidualBlock(self.dtype)(x)
         for factor in (2, 1):
-            x = nn.relu(instance_norm(Upsample(factor * self.width, self.dtype, self.as_product)(x)))
+            x = nn.relu(instance_norm(Upsample(factor * self.width, self.dtype)(x)))
         last_init = nn.initializers.zeros if self.skip else _init
         x = conv(self.channels, (7, 7), padding='VALID', kernel_init=last_init)(reflect(x, 3))
         made_BHWC = jnp.tanh(x.astype(jnp.float32))[:, :h, :w]

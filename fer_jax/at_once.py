@@ -16,7 +16,7 @@ from fer_jax.clusters import visible_gpus
 from fer_jax.launcher import as_parent
 from fer_jax.reports.tables import duration
 
-_STOPPED = 128 + signal.SIGTERM
+_STOPPED = (128 + signal.SIGTERM, -signal.SIGTERM)  # with a checkpoint, or where there was nothing to save
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,7 @@ def run_at_once(
                     finished.add(work.name)
                     took = duration(time.monotonic() - began)
                     say(f'{work.name}: done in {took}; {_progress(finished, left, running, first)}')
-                elif received and process.returncode == _STOPPED:
+                elif received and process.returncode in _STOPPED:
                     say(f'{work.name}: stopped')
                 else:
                     failed[work.name] = f'ended with {process.returncode}, {_last_line(work.log)} ({work.log})'

@@ -116,7 +116,7 @@ def _train_at_once(jobs: Sequence[Job], count: int, write: Callable[[], object])
             f'{_kind(job)} {job.workdir}',
             job.command(),
             str(job.workdir / 'log.txt'),
-            [f'step {step.directory}' for step in job.steps.values() if step.directory in steps],
+            [f'step {step.directory}' for step in job.needed() if step.directory in steps],
             write,
         )
         for job in left
@@ -129,6 +129,7 @@ def _train_at_once(jobs: Sequence[Job], count: int, write: Callable[[], object])
         lambda words: print(words, file=sys.stderr, flush=True),
     )
     if received:
+        print('stopped; the same command goes on from there', file=sys.stderr)
         sys.exit(128 + received)
     if failed:
         told = '; '.join(f'{name}: {why}' for name, why in failed.items())

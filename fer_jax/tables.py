@@ -136,7 +136,7 @@ class Job:
         workdir: where it lives.
         data: the prepared directory that the row reads, or 'synthetic'.
         changes: field to value, on top of the row's configuration file.
-        steps: what it needs made before, by name.
+        steps: what it and the table's line of it need, by name, with what these were made from.
         filtered: the row's, with directories in place of names.
     """
 
@@ -148,6 +148,10 @@ class Job:
     changes: Mapping[str, Any]
     steps: Mapping[str, StepJob] = dataclasses.field(default_factory=dict)
     filtered: str = ''
+
+    def needed(self) -> list[StepJob]:
+        """Those steps that its training reads; `filtered` is read with the scores alone."""
+        return [self.steps[name] for name in named_in([*self.row.overrides.values()])]
 
     @property
     def flags(self) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 from fer_jax import evidence, reproduce
 from fer_jax.config import flatten, load_config
 from fer_jax.data.synthetic import load_synthetic
+from fer_jax.errors import UserError
 from fer_jax.evaluation.predictions import load_predictions
 from fer_jax.tables import jobs_of, load_table
 
@@ -48,6 +49,31 @@ def test_arms_differ_in_what_is_left_out_and_added_alone(table, tmp_path):
             # In epochs, an arm with fewer images would be trained less.
             assert fields['train.steps'] and fields['evaluation.every_steps']
     assert len({job.workdir for arm in jobs for job in arm}) == 3 * len(table.rows)
+
+
+def test_at_once_an_arm_waits_for_what_it_is_trained_without_and_not_for_the_filter_of_the_table(tmp_path, monkeypatch):
+    works, result = [], (0, {})
+    monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
+    monkeypatch.setattr(reproduce, 'run_at_once', lambda given, slots, _: works.append((given, slots)) or result)
+    flags = ['--table=configs/tables/gan_study.py:synthetic', f'--output={tmp_path}', '--seeds=1', '--at-once=3']
+    assert reproduce.main(flags) == 0
+    given, slots = works.pop()
+    assert len(slots) == 3 and all(slot['XLA_PYTHON_CLIENT_PREALLOCATE'] == 'false' for slot in slots)
+    short = lambda name: name.replace(f'{tmp_path}/', '').replace('recogniser_synthetic', 'arm')
+    after = {short(work.name): [short(name) for name in work.after] for work in given}
+    assert len(after) == 8 + 10
+    assert after['run arm/seed1'] == after['step steps/pairs/all'] == []
+    assert after['step steps/random/seed1'] == ['step steps/ssim/all']
+    assert after['run arm_exclude=ssim-ssim.csv/seed1'] == ['step steps/ssim/all']
+    both = after['run arm_exclude=ssim-ssim.csv_extra=generated-translations.csv/seed1']
+    assert sorted(both) == ['step steps/generated/seed1', 'step steps/ssim/all']
+    assert after['step steps/filtered/all'] == ['step steps/ssim/all', 'step steps/pairs/all']
+    result = (0, {'step pairs': 'ended with 2, no such face'})
+    with pytest.raises(UserError, match='1 of 18 failed, the others are done: step pairs: ended with 2, no such face'):
+        reproduce.main(flags)
+    result = (15, {})
+    with pytest.raises(SystemExit, match='143'):
+        reproduce.main(flags)
 
 
 def test_every_arm_is_read_alike_and_compared_with_the_first(table):

@@ -59,9 +59,9 @@ def fer2013_brief():
     config.cyclegan.skip = True
     config.cyclegan.cycle = 1.0
     config.train.batch_size = 8
-    config.train.steps = 4500
+    config.train.steps = 4000
     config.train.ema = 0.995
-    config.evaluation.every_steps = 4500
+    config.evaluation.every_steps = 4000
     return config
 
 

@@ -23,7 +23,6 @@ from fer_jax.models.layers import check_side
 from fer_jax.models.norms import instance_norm
 
 _init = normal(0.02)
-_few = partial(convolve, few=True)
 
 
 def reflect(x_BHWC: Float[Array, 'B H W C'], border: int) -> Array:
@@ -31,8 +30,28 @@ def reflect(x_BHWC: Float[Array, 'B H W C'], border: int) -> Array:
     return jnp.pad(x_BHWC, ((0, 0), (border, border), (border, border), (0, 0)), 'reflect')
 
 
+class Conv(nn.Conv):
+    """A convolution of few images that begins as the authors' do.
+
+    Instance norm takes a bias before it away again. The authors have one there, and with `use_bias=False` it is there
+    too, but is neither added nor changed: its gradient is rounding alone, of which Adam would make full steps.
+    """
+
+    kernel_init: Any = _init
+    conv_general_dilated: Any = partial(convolve, few=True)
+
+    @nn.compact
+    def __call__(self, x_BHWI: Float[Array, 'B H W I']) -> Float[Array, 'B h w O']:
+        """Convolves."""
+        if not self.use_bias:
+            self.param('bias', self.bias_init, (self.features,), self.param_dtype)
+        return super().__call__(x_BHWI)
+
+
 class Upsample(nn.Module):
-    """The transposed convolution that doubles the side: 3x3, stride 2, padding 1, output padding 1, bias.
+    """The transposed convolution that doubles the side: 3x3, stride 2, padding 1, output padding 1.
+
+    Instance norm follows; its bias is as that of `Conv`.
 
     A kernel [K, K, I, O] is PyTorch's `ConvTranspose2d` weight [I, O, K, K] with its axes moved. Of the four pixels
     that a pixel becomes, one takes one tap, two take two and one takes four. A convolution over the image spread out
@@ -50,8 +69,8 @@ class Upsample(nn.Module):
     @nn.compact
     def __call__(self, x_BHWI: Float[Array, 'B H W I']) -> Float[Array, 'B 2*H 2*W O']:
         kernel = self.param('kernel', _init, (3, 3, x_BHWI.shape[-1], self.features)).astype(self.dtype)
-        bias = self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
-        return _upsample(x_BHWI.astype(self.dtype), kernel) + bias
+        self.param('bias', nn.initializers.zeros, (self.features,))
+        return _upsample(x_BHWI.astype(self.dtype), kernel)
 
 
 def _upsample(x_BHWI: Array, kernel_KKIO: Array) -> Array:
@@ -75,15 +94,7 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x_BHWC: Float[Array, 'B H W C']) -> Float[Array, 'B H W C']:
-        conv = partial(
-            nn.Conv,
-            x_BHWC.shape[-1],
-            (3, 3),
-            padding='VALID',
-            dtype=self.dtype,
-            kernel_init=_init,
-            conv_general_dilated=_few,
-        )
+        conv = partial(Conv, x_BHWC.shape[-1], (3, 3), padding='VALID', use_bias=False, dtype=self.dtype)
         y = nn.relu(instance_norm(conv()(reflect(x_BHWC, 1))))
         return x_BHWC + instance_norm(conv()(reflect(y, 1)))
 
@@ -113,11 +124,11 @@ class Generator(nn.Module):
         """From images in [-1, 1] to images in [-1, 1], float32."""
         check_side(self, images_BHWC, 8)
         h, w = images_BHWC.shape[1:3]
-        conv = partial(nn.Conv, dtype=self.dtype, kernel_init=_init, conv_general_dilated=_few)
+        conv = partial(Conv, dtype=self.dtype)
         x = jnp.pad(images_BHWC.astype(self.dtype), ((0, 0), (0, -h % 4), (0, -w % 4), (0, 0)), 'reflect')
-        x = nn.relu(instance_norm(conv(self.width, (7, 7), padding='VALID')(reflect(x, 3))))
+        x = nn.relu(instance_norm(conv(self.width, (7, 7), padding='VALID', use_bias=False)(reflect(x, 3))))
         for factor in (2, 4):
-            x = nn.relu(instance_norm(conv(factor * self.width, (3, 3), (2, 2), padding=1)(x)))
+            x = nn.relu(instance_norm(conv(factor * self.width, (3, 3), (2, 2), padding=1, use_bias=False)(x)))
         for _ in range(self.blocks):
             x = ResidualBlock(self.dtype)(x)
         for factor in (2, 1):
@@ -145,12 +156,10 @@ class Discriminator(nn.Module):
     def __call__(self, images_BHWC: Float[Array, 'B H W C']) -> Float[Array, 'B h w']:
         """Scores, float32: near 1 for what looks real, near 0 for what looks made."""
         check_side(self, images_BHWC, 3 * 2 ** (len(self.channels) - 1))  # so that each norm has 2x2 values or more
-        conv = partial(
-            nn.Conv, kernel_size=(4, 4), padding=1, dtype=self.dtype, kernel_init=_init, conv_general_dilated=_few
-        )
+        conv = partial(Conv, kernel_size=(4, 4), padding=1, dtype=self.dtype)
         x = images_BHWC.astype(self.dtype)
         for layer, channels in enumerate(self.channels):
             stride = 1 if layer == len(self.channels) - 1 else 2
-            x = conv(channels, strides=(stride, stride))(x)
+            x = conv(channels, strides=(stride, stride), use_bias=not layer)(x)
             x = nn.leaky_relu(instance_norm(x) if layer else x, 0.2)
         return conv(1)(x)[..., 0].astype(jnp.float32)

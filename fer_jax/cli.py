@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 
 from fer_jax.errors import UserError
+from fer_jax.parents import end_with_parent
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -44,6 +45,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
 def run(main: Callable[[], int | None]) -> None:
     """Runs a command's `main` and exits: 0 done, 1 the machine failed, 2 bad input, 130 interrupted."""
+    end_with_parent()
     try:
         sys.exit(main() or 0)
     except Exception as error:

@@ -11,7 +11,6 @@ Only the standard library is used: this process outlives many of those it starts
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
@@ -24,12 +23,11 @@ from collections.abc import Iterator, Sequence
 from fer_jax import cli
 from fer_jax.clusters import find_membership, visible_gpus
 from fer_jax.errors import UserError
+from fer_jax.parents import as_parent
 
 _FINAL = (1, 2, 130)  # codes after which starting again changes nothing
 _GRACE = 20  # seconds that processes have to end by themselves once one has ended badly
 _SAVING = 600  # the same, once one has ended after saving: the others may still be at it
-_PR_SET_PDEATHSIG = 1
-_PARENT = 'FER_JAX_PARENT'
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -206,24 +204,6 @@ def _pass_on(stream, index: int) -> None:
         text = line.decode(errors='replace').rstrip()
         if text and '\r' not in text:  # a progress bar
             print(f'[{index}] {text}', file=sys.stderr, flush=True)
-
-
-def as_parent() -> dict[str, str]:
-    """What a process finds in its environment so that `end_with_parent` ends it with this one."""
-    return {_PARENT: str(os.getpid())}
-
-
-def end_with_parent() -> None:
-    """Has the kernel send this process SIGTERM, so that it saves, when the process that started it is killed.
-
-    Asked for by the started process itself: between fork and exec, where it is commonly done, no Python may run once
-    the parent has threads.
-    """
-    parent = os.environ.pop(_PARENT, '')
-    if parent and sys.platform == 'linux':
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != int(parent):  # killed before that
-            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _say(line: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fer_jax import cli, rehearsal
-from fer_jax.at_once import Work, device_slots, run_at_once
+from fer_jax.at_once import Failure, Work, device_slots, run_at_once
 from fer_jax.clusters import visible_gpus
 from fer_jax.data.aside import written_aside
 from fer_jax.data.folds import FOLD_BY
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--no-train', action='store_true', help='print the table from the runs that are there')
     words = 'two steps per run on a few drawn faces (or on --source): shows that the way is open, and is no result'
     parser.add_argument('--rehearse', action='store_true', help=words)
-    words = 'processes that train side by side, on every GPU in turn or on the CPU; each has a log.txt or STEP.log'
+    words = 'processes that train side by side, on every GPU in turn or on the CPU; each has a log'
     parser.add_argument('--at-once', type=int, default=1, metavar='N', help=words)
     flags = parser.parse_args(argv)
     if flags.at_once < 1:
@@ -58,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     everything = flags.rows or flags.rehearse or visible_gpus(os.environ)
     left_out = [job for job in jobs if job.row.wants_gpu and not everything]
     jobs = [job for job in jobs if job not in left_out]
+    failed: dict[str, Failure] = {}
     if not flags.no_train:
         for name in dict.fromkeys(job.data for job in jobs if job.data != 'synthetic'):
             prepared = rehearsal.prepared(name, output) if flags.rehearse else Path(name)
@@ -74,13 +75,15 @@ def main(argv: list[str] | None = None) -> int:
                 f'{name!r} wants a GPU and is not trained here; --rows={name!r} does so all the same', file=sys.stderr
             )
         if flags.at_once > 1:
-            _train_at_once(jobs, flags.at_once, write)
+            failed = _train_at_once(jobs, flags.at_once, write)
         else:
             _train_in_turn(jobs, write)
     text = write(run=None if flags.no_train else lambda command: _run(command))
     print(text)
     print(f'written to {path}')
-    return 0
+    for name, why in failed.items():
+        print(f'fer_jax.reproduce: error: {name}: {why}', file=sys.stderr)
+    return min((2 if why.code == 2 else 1 for why in failed.values()), default=0)
 
 
 def _train_in_turn(jobs: Sequence[Job], write: Callable[[], object]) -> None:
@@ -92,35 +95,29 @@ def _train_in_turn(jobs: Sequence[Job], write: Callable[[], object]) -> None:
             write()  # what there is: the whole may take days
 
 
-def _train_at_once(jobs: Sequence[Job], count: int, write: Callable[[], object]) -> None:
-    """The same with so many processes at a time; they share the GPUs' memory as they need it.
-
-    Raises:
-        UserError: once all that can be has been made, if something failed.
-    """
+def _train_at_once(jobs: Sequence[Job], count: int, write: Callable[[], object]) -> dict[str, Failure]:
+    """The same with so many processes at a time, which share the GPUs' memory as they need it; what failed, and why."""
     steps = {step.directory: step for job in jobs for step in job.steps.values()}
     steps = {place: step for place, step in steps.items() if not step.is_done()}
-    left = [job for job in jobs if not job.results()]
     works = [
         Work(
             f'step {place}',
             step.command(),
             f'{place}.log',
             [f'step {one.directory}' for one in step.inputs if one.directory in steps],
-            step.note_done,
+            done=step.note_done,
         )
         for place, step in steps.items()
     ]
-    works += [
-        Work(
-            f'{_kind(job)} {job.workdir}',
-            job.command(),
-            str(job.workdir / 'log.txt'),
-            [f'step {step.directory}' for step in job.needed() if step.directory in steps],
-            write,
-        )
-        for job in left
-    ]
+    of_workdir: dict[Path, list[str]] = {}
+    for job in jobs:
+        if not job.results():
+            before = of_workdir.setdefault(job.workdir, [])  # of another row, which reads other splits of the same run
+            name = f'{_kind(job)} {job.workdir}' + ', more splits' * len(before)
+            after = [f'step {step.directory}' for step in job.needed() if step.directory in steps] + before
+            needless = lambda job=job: bool(job.results())
+            works.append(Work(name, job.command(), str(job.workdir / 'log.txt'), after, needless, write))
+            before.append(name)
     memory = {'XLA_PYTHON_CLIENT_PREALLOCATE': os.environ.get('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')}
     slots = [slot | memory for slot in device_slots()]
     received, failed = run_at_once(
@@ -131,9 +128,7 @@ def _train_at_once(jobs: Sequence[Job], count: int, write: Callable[[], object])
     if received:
         print('stopped; the same command goes on from there', file=sys.stderr)
         sys.exit(128 + received)
-    if failed:
-        told = '; '.join(f'{name}: {why}' for name, why in failed.items())
-        raise UserError(f'{len(failed)} of {len(works)} failed, the others are done: {told}')
+    return failed
 
 
 def _kind(job: Job) -> str:

@@ -109,7 +109,7 @@ def train_at_once(config: ConfigDict, workdir: str, words: Sequence[str]) -> int
     return 128 + received
 
 
-def _report(failed: Mapping[str, str], workdir: str) -> None:
+def _report(failed: Mapping[str, object], workdir: str) -> None:
     if failed:
         words = '; '.join(f'{name}: {why}' for name, why in failed.items())
         raise UserError(f'{len(failed)} of the pairs in {workdir} failed, the others are trained: {words}')

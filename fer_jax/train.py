@@ -23,7 +23,6 @@ from fer_jax.data.feed import Feed
 from fer_jax.data.workers import usable_cores
 from fer_jax.errors import UserError
 from fer_jax.feeding import choose_feed_of_all, hold, make_feed
-from fer_jax.launcher import end_with_parent
 from fer_jax.members import member_directory, read_seeds
 from fer_jax.several import pair_config, read_pairs, train_at_once, train_in_turn
 from fer_jax.tasks import TASKS
@@ -39,7 +38,6 @@ from fer_jax.training.together import advancing, choose_way, steps_on_threads
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the flags and trains; see the module."""
-    end_with_parent()
     argv = sys.argv[1:] if argv is None else argv
     parser = cli.ArgumentParser(prog='fer_jax.train', description=__doc__)
     parser.add_argument('--config', required=True, metavar='FILE[:ARG]', help='a file of configs/')

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from fer_jax import evidence, reproduce
+from fer_jax.at_once import Failure
 from fer_jax.config import flatten, load_config
 from fer_jax.data.synthetic import load_synthetic
-from fer_jax.errors import UserError
 from fer_jax.evaluation.predictions import load_predictions
 from fer_jax.tables import jobs_of, load_table
 
@@ -51,7 +51,9 @@ def test_arms_differ_in_what_is_left_out_and_added_alone(table, tmp_path):
     assert len({job.workdir for arm in jobs for job in arm}) == 3 * len(table.rows)
 
 
-def test_at_once_an_arm_waits_for_what_it_is_trained_without_and_not_for_the_filter_of_the_table(tmp_path, monkeypatch):
+def test_at_once_an_arm_waits_for_what_it_is_trained_without_and_not_for_the_filter_of_the_table(
+    tmp_path, monkeypatch, capsys
+):
     works, result = [], (0, {})
     monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
     monkeypatch.setattr(reproduce, 'run_at_once', lambda given, slots, _: works.append((given, slots)) or result)
@@ -68,9 +70,11 @@ def test_at_once_an_arm_waits_for_what_it_is_trained_without_and_not_for_the_fil
     both = after['run arm_exclude=ssim-ssim.csv_extra=generated-translations.csv/seed1']
     assert sorted(both) == ['step steps/generated/seed1', 'step steps/ssim/all']
     assert after['step steps/filtered/all'] == ['step steps/ssim/all', 'step steps/pairs/all']
-    result = (0, {'step pairs': 'ended with 2, no such face'})
-    with pytest.raises(UserError, match='1 of 18 failed, the others are done: step pairs: ended with 2, no such face'):
-        reproduce.main(flags)
+    for code, ended in ((2, 2), (-9, 1)):
+        result = (0, {'step pairs': Failure(f'ended with {code}, no such face', code)})
+        assert reproduce.main(flags) == ended
+        told = capsys.readouterr()
+        assert f'error: step pairs: ended with {code}, no such face' in told.err and '(a) all' in told.out
     result = (15, {})
     with pytest.raises(SystemExit, match='143'):
         reproduce.main(flags)

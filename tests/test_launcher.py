@@ -148,7 +148,7 @@ def test_the_training_saves_when_its_launcher_is_killed(launch, when):
     orphaned = 'while os.getppid() == int(os.environ["FER_JAX_PARENT"]):\n    time.sleep(0.05)\n'
     first, second = ('end_with_parent()\n', '') if when == 'while it trains' else ('', f'{orphaned}end_with_parent()\n')
     process = start(
-        'from fer_jax.launcher import end_with_parent\n'
+        'from fer_jax.parents import end_with_parent\n'
         "def stop(*_):\n    print('saved', flush=True)\n    sys.exit(0)\n"
         f"signal.signal(signal.SIGTERM, stop)\n{first}print('ready', flush=True)\n{second}time.sleep(60)\n"
     )

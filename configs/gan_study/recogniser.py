@@ -2,7 +2,7 @@
 
 The recogniser of seed 001 at 64 pixels by its recipe, see configs/affectnet/affectnet_cnn.py; with :fer2013_brief the
 small network of configs/audit/fer2013.py for twelve passes at 64 pixels; on the drawn faces the same one at 32, for a
-CPU. Of these two the last step is read. Arms change `data.exclude` and `data.extra`, and
+CPU. The last step of the small one is read. Arms change `data.exclude` and `data.extra`, and
 nothing else; so lengths are in steps, of passes over all images, and an arm with fewer images takes as many. Unlike the
 seed's, no class is subsampled: what an audit takes would be filled up again.
 """

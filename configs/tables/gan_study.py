@@ -162,7 +162,7 @@ def steps(data, study):
             'seeds_ssim',
             (*audit, '--method=ssim', '--pairs={pairs}', '--threshold=0.85'),
             study.pairs_per_seed,
-            rehearsal=('--threshold=2',),  # pairs that hardly trained may change no image enough
+            rehearsal=('--threshold=2',),  # hardly trained pairs change so little that .85 would leave no image
         ),
         TableStep('random', (*audit, '--method=random', '--like={ssim}/ssim.csv', '--seed={seed}'), per_seed=True),
         TableStep(

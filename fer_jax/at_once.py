@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 
+from fer_jax.cli import explain
 from fer_jax.clusters import visible_gpus
 from fer_jax.errors import UserError
 from fer_jax.parents import as_parent
@@ -91,7 +92,7 @@ def run_at_once(
             offset = os.path.getsize(work.log) if os.path.exists(work.log) else 0
             process = _start(work, free[0])
         except (OSError, UserError) as error:
-            fail(work, str(error), 1)
+            fail(work, _in_words(error), 1)
             return
         running[process] = work, free.pop(0), time.monotonic(), offset
         say(f'{work.name}: {work.log}')
@@ -111,7 +112,7 @@ def run_at_once(
         try:
             work.done()
         except (OSError, UserError) as error:
-            fail(work, str(error), 1)
+            fail(work, _in_words(error), 1)
             return
         finished.add(work.name)
         took = duration(time.monotonic() - began)
@@ -130,6 +131,11 @@ def run_at_once(
                 end(process)
             time.sleep(0.1)
     return (received[0] if received else 0), failed
+
+
+def _in_words(error: Exception) -> str:
+    explained = explain(error)
+    return explained[1].removeprefix('error: ') if explained else str(error)
 
 
 def _refuse_impossible(works: Sequence[Work]) -> None:

@@ -102,8 +102,8 @@ def train_at_once(config: ConfigDict, workdir: str, words: Sequence[str]) -> int
         for pair in read_pairs(config)
     ]
     received, failed = run_at_once(works, device_slots(), lambda words: print(words, flush=True))
-    _report(failed, workdir)
     if not received:
+        _report(failed, workdir)
         return 0
     print('stopped; the checkpoint of every pair is written, the same command goes on from them', file=sys.stderr)
     return 128 + received

@@ -17,6 +17,7 @@ from fer_jax.table import Table, TableRow, TableStep
 
 METHODS = ('confident_learning', 'self_confidence', 'margin', 'aum')
 CONFIGS = 'configs/gan_study'
+FER2013 = 'fer2013.csv, icml_face_data.csv, or the folder form, or a zip of one, as Kaggle hosts them'
 
 ALL = '(a) all'
 LESS, RANDOM = '(b) without flagged', "(b') without as many at random"
@@ -64,7 +65,7 @@ STUDIES = {
     'fer2013': Study(
         title='FER2013 at 64 pixels',
         dataset='fer2013',
-        obtain='fer2013.csv, icml_face_data.csv, or the folder form, or a zip of one, as Kaggle hosts them',
+        obtain=FER2013,
         share=0.2,
         generated=18_000,
         to='anger,disgust,fear,sadness,surprise',
@@ -78,7 +79,7 @@ STUDIES = {
     'fer2013_brief': Study(
         title='FER2013 at 64 pixels, in minutes of one GPU',
         dataset='fer2013',
-        obtain='fer2013.csv, icml_face_data.csv, or the folder form, or a zip of one, as Kaggle hosts them',
+        obtain=FER2013,
         share=0.2,
         generated=6_000,
         to='anger,disgust,fear,sadness,surprise',

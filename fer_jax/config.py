@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import difflib
-import importlib.util
 import math
 import os
 import re
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -281,6 +281,15 @@ def _listed(text: str) -> list[str]:
     return [part.strip() for part in bare if part.strip()]
 
 
+def run_file(path: str) -> types.ModuleType:
+    """The module of a configuration or a table, from its source: Python tells what it kept by second and size alone."""
+    module = types.ModuleType(os.path.basename(path).removesuffix('.py'))
+    module.__file__ = path
+    with open(path, 'rb') as file:
+        exec(compile(file.read(), path, 'exec'), module.__dict__)
+    return module
+
+
 def _run_config_file(path: str) -> ConfigDict:
     file, _, argument = path.partition(':')
     if not os.path.isfile(file):
@@ -289,12 +298,10 @@ def _run_config_file(path: str) -> ConfigDict:
         close = difflib.get_close_matches(os.path.basename(file), there, 1, 0.4)
         hint = f'; did you mean {os.path.join(folder, close[0])}?' if close else ''
         raise UserError(f'no configuration file {file}{hint}')
-    spec = importlib.util.spec_from_file_location('fer_jax_config_file', file)
-    if spec is None:
+    if not file.endswith('.py'):
         raise UserError(f'{file} is not a Python file with get_config()')
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        module = run_file(file)
         config = module.get_config(argument) if argument else module.get_config()
     except UserError:
         raise

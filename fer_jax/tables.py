@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fer_jax import rehearsal
-from fer_jax.config import as_flags, as_text, load_config
+from fer_jax.config import as_flags, as_text, load_config, run_file
 from fer_jax.data.folds import FOLD_BY, check_folds
 from fer_jax.errors import UserError
 from fer_jax.evaluation.folds import fold_directory
@@ -34,12 +33,10 @@ def load_table(path: str) -> Table:
     file, _, argument = path.partition(':')
     if not os.path.isfile(file):
         raise UserError(f'no table {file}; those of the project lie in configs/tables')
-    spec = importlib.util.spec_from_file_location('fer_jax_table', file)
-    if spec is None:
+    if not file.endswith('.py'):
         raise UserError(f'{file} is not a Python file with get_table()')
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        module = run_file(file)
         table = module.get_table(argument) if argument else module.get_table()
     except UserError:
         raise

@@ -31,8 +31,10 @@ environment() {
     if [ "$(cat "$venv/installed" 2>/dev/null)" != "$stamp" ]; then
         echo "installing fer_jax${extras:+[$extras]} for $("$base" --version) into $venv; this happens once" >&2
         "$base" -m venv --clear "$venv" || fail "cannot make $venv; on Debian and Ubuntu: apt-get install python3-venv"
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint launch/lock.txt \
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint launch/lock.txt --no-compile \
             --editable ".${extras:+[$extras]}" || fail "installation failed; the lines above say why"
+        # On all cores, where pip takes one. Some packages hold files of other Pythons: nothing that is used.
+        "$venv/bin/python" -m compileall -qq -j 0 "$venv/lib" || true
         echo "$stamp" >"$venv/installed"
     fi
     exec 9>&-

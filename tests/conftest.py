@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import signal
+import sys
 import tempfile
 
 from tests.launches import QUICKLY
@@ -11,6 +12,8 @@ from tests.launches import QUICKLY
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what it puts in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ['JAX_PLATFORMS'] = 'cpu'
+if os.environ.pop('PYTHONDONTWRITEBYTECODE', None):  # hundreds of processes would compile our modules, each anew
+    sys.dont_write_bytecode = False
 # Programs with its calls are compiled anew in every process. tests/models/test_onednn.py, test_launch.py and
 # training/test_resume.py have them.
 os.environ.setdefault('FER_JAX_ONEDNN', '0')

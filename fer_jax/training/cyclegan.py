@@ -10,6 +10,7 @@ Shape letters: B images of a batch per domain, H and W pixels, C channels, P ima
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -121,6 +122,7 @@ class Task:
     ema: float = 0.0
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def init_state(task: Task, key: Key[Array, '']) -> State:
     """Fresh parameters, optimiser state and empty pools."""
     shape = (task.size, task.size, task.channels)

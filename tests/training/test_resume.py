@@ -7,14 +7,15 @@ import signal
 
 from tests.launches import MODEL, assert_ended_alike, finish, kill_at_random, launch, log, steps, words
 
-KILLS = ((signal.SIGKILL, 1), (signal.SIGKILL, 20), (signal.SIGTERM, 35), *((signal.SIGKILL, n) for n in (50, 70, 90)))
+SHORT = MODEL | {'train__steps': 60}
+KILLS = ((signal.SIGKILL, 1), (signal.SIGKILL, 10), (signal.SIGTERM, 18), *((signal.SIGKILL, n) for n in (25, 35, 45)))
 
 
 def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(tmp_path, monkeypatch):
     monkeypatch.setenv('FER_JAX_ONEDNN', '1')  # as users have it
     whole, broken = tmp_path / 'whole', tmp_path / 'broken'
-    assert finish(launch(whole)) == 0
-    for number, code in kill_at_random(broken, random.Random(0), KILLS):
+    assert finish(launch(whole, SHORT)) == 0
+    for number, code in kill_at_random(broken, random.Random(0), KILLS, SHORT):
         if number == signal.SIGTERM:
             assert code == 143
             stopped = words(broken).splitlines()[-1]
@@ -22,8 +23,8 @@ def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(tmp_path, monkeypa
             assert stopped.endswith('the checkpoint is written, the same command goes on from it')
         else:
             assert code == -signal.SIGKILL
-    assert finish(launch(broken)) == 0
-    assert_ended_alike(broken, whole)
+    assert finish(launch(broken, SHORT)) == 0
+    assert_ended_alike(broken, whole, SHORT['train__steps'])
     logged = [line['step'] for line in log(broken)]
     assert logged == sorted(set(logged))
     assert steps(broken) == steps(whole)
@@ -33,7 +34,7 @@ def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(tmp_path, monkeypa
 
     before = {name: os.stat(whole / 'checkpoints' / str(name)).st_mtime_ns for name in steps(whole)}
     record = (whole / 'metrics.jsonl').read_text()
-    assert finish(launch(whole)) == 0
+    assert finish(launch(whole, SHORT)) == 0
     assert {name: os.stat(whole / 'checkpoints' / str(name)).st_mtime_ns for name in steps(whole)} == before
     assert (whole / 'metrics.jsonl').read_text() == record
 

@@ -62,7 +62,7 @@ def _row(side: int, batch: int, variants: Sequence[str], rate: float, device: st
     label = f'{batch} x {side} px'
     task = Task(
         Generator(_CHANNELS, flags.blocks, flags.width, dtype=jnp.dtype(flags.dtype)),
-        Discriminator([flags.width * 2**layer for layer in range(4)], jnp.dtype(flags.dtype)),
+        Discriminator(tuple(flags.width * 2**layer for layer in range(4)), jnp.dtype(flags.dtype)),
         make_optimizer(OptimizerOptions('adam', _RATE, b1=0.5), lambda _: _RATE),
         side,
         _CHANNELS,

@@ -7,6 +7,7 @@ import difflib
 import math
 import os
 import re
+import sys
 import types
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -283,10 +284,12 @@ def _listed(text: str) -> list[str]:
 
 def run_file(path: str) -> types.ModuleType:
     """The module of a configuration or a table, from its source: Python tells what it kept by second and size alone."""
-    module = types.ModuleType(os.path.basename(path).removesuffix('.py'))
-    module.__file__ = path
+    place = os.path.abspath(path)
+    module = types.ModuleType(f'fer_jax_file:{place}')
+    module.__file__ = place
+    sys.modules[module.__name__] = module  # where dataclasses look up annotations that are strings
     with open(path, 'rb') as file:
-        exec(compile(file.read(), path, 'exec'), module.__dict__)
+        exec(compile(file.read(), path, 'exec', dont_inherit=True), module.__dict__)
     return module
 
 

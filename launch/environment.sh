@@ -34,7 +34,9 @@ environment() {
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint launch/lock.txt --no-compile \
             --editable ".${extras:+[$extras]}" || fail "installation failed; the lines above say why"
         # On all cores, where pip takes one. Some packages hold files of other Pythons: nothing that is used.
+        trap 'exit 130' INT  # which compileall takes for a failure like these
         "$venv/bin/python" -m compileall -qq -j 0 "$venv/lib" || true
+        trap - INT
         echo "$stamp" >"$venv/installed"
     fi
     exec 9>&-

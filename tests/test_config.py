@@ -126,6 +126,18 @@ def test_a_file_takes_an_argument_after_a_colon(tmp_path):
     assert load_config(f'{path}:17').seed == 17
 
 
+@pytest.mark.parametrize('future', ['', 'from __future__ import annotations\n'])
+def test_a_file_is_read_as_it_is_now_and_may_hold_a_dataclass(tmp_path, future):
+    head = f'{future}import dataclasses\nfrom fer_jax.config import default_config\n'
+    head += '@dataclasses.dataclass\nclass Recipe:\n    seed: int = NUMBER\n'
+    body = 'def get_config():\n    c = default_config()\n    c.seed = Recipe().seed\n    return c\n'
+    path = tmp_path / 'recipe.py'
+    for number in (1, 2):  # of one size, within one second
+        path.write_text((head + body).replace('NUMBER', str(number)))
+        assert load_config(str(path)).seed == number
+    assert os.listdir(tmp_path) == ['recipe.py']
+
+
 def test_a_missing_file_is_named_with_its_neighbour(tmp_path):
     write(tmp_path, '    return default_config()\n', 'quickstart.py')
     with pytest.raises(UserError, match=r'no configuration file .*quikstart.py; did you mean .*/quickstart.py\?'):

@@ -74,6 +74,6 @@ def render(parameters: FaceParameters, size: int = 48, channels: int = 1) -> np.
     images = np.empty((count, size, size, channels), np.uint8)
     for start in range(0, count, chunk):
         rows = np.minimum(np.arange(start, start + chunk), count - 1)
-        part = jax.tree.map(functools.partial(jnp.take, indices=rows, axis=0), parameters)
+        part = jax.tree.map(lambda values, rows=rows: np.asarray(values)[rows], parameters)
         images[start : start + chunk] = np.asarray(_draw_chunk(part, size, channels))[: count - start]
     return images

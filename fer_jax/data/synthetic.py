@@ -61,6 +61,7 @@ class Truth:
     units: Float[Array, 'n u']
 
 
+@jax.jit
 def _activate(truth: Truth) -> Float[Array, 'n u']:
     prototypes = jnp.asarray(prototype_matrix())
     weight = truth.blend_weight[:, None]
@@ -132,10 +133,10 @@ def with_emotion(
     if emotion not in EMOTIONS:
         raise UserError(f'there is no emotion {emotion!r}; there are {", ".join(EMOTIONS)}')
     truth = truth.replace(
-        emotion=jnp.full_like(truth.emotion, EMOTIONS.index(emotion)),
-        intensity=truth.intensity if intensity is None else jnp.full_like(truth.intensity, intensity),
-        blend_emotion=jnp.full_like(truth.blend_emotion, -1),
-        blend_weight=jnp.zeros_like(truth.blend_weight),
+        emotion=np.full_like(truth.emotion, EMOTIONS.index(emotion)),
+        intensity=truth.intensity if intensity is None else np.full_like(truth.intensity, intensity),
+        blend_emotion=np.full_like(truth.blend_emotion, -1),
+        blend_weight=np.zeros_like(truth.blend_weight),
     )
     truth = truth.replace(units=_activate(truth))
     return parameters.replace(units=truth.units), truth

@@ -25,6 +25,11 @@ _BUSY = 64  # inputs of a device; argued, not measured: a batch of convolutions 
 
 def stack_members(members: Sequence[Any]) -> Any:
     """The members' variables as one tree with a leading axis M."""
+    return _stack(*members)
+
+
+@jax.jit  # one program, not one for every shape
+def _stack(*members: Any) -> Any:
     return jax.tree.map(lambda *arrays: jnp.stack(arrays), *members)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import errno
+import functools
 import hashlib
 import itertools
 import json
@@ -37,6 +38,7 @@ _SUM_SECONDS = 3600  # that the others wait for process 0 to sum and rename what
 _FAIL_SECONDS = 5  # that a process that could not write waits for others that could not, and for what they had begun
 _QUIET_SECONDS = 0.5
 
+_copy = jax.jit(functools.partial(jax.tree.map, jnp.copy))  # one program, not one for every shape
 _saves = itertools.count()  # names the barriers of a save: all processes save equally often
 
 
@@ -97,7 +99,7 @@ class Checkpoints:
         """Starts writing a checkpoint and returns; what went wrong with the one before is raised here."""
         self.wait()
         # A copy: the step that follows gives its input buffers back to be overwritten.
-        model, optimizer = jax.block_until_ready(jax.tree.map(jnp.copy, (model, optimizer)))
+        model, optimizer = jax.block_until_ready(_copy((model, optimizer)))
         self._pending = self._writer.submit(self._write, model, optimizer, position, f'fer_jax_save_{next(_saves)}')
 
     def wait(self) -> None:

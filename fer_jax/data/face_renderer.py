@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -72,8 +73,9 @@ def render(parameters: FaceParameters, size: int = 48, channels: int = 1) -> np.
     count = len(parameters.units)
     chunk = max(1, _CHUNK_PIXELS // (size * size * channels))
     images = np.empty((count, size, size, channels), np.uint8)
+    parameters = jax.tree.map(np.asarray, parameters)  # rows picked here compile nothing
     for start in range(0, count, chunk):
         rows = np.minimum(np.arange(start, start + chunk), count - 1)
-        part = jax.tree.map(lambda values, rows=rows: np.asarray(values)[rows], parameters)
+        part = jax.tree.map(operator.itemgetter(rows), parameters)
         images[start : start + chunk] = np.asarray(_draw_chunk(part, size, channels))[: count - start]
     return images

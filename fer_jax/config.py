@@ -282,8 +282,38 @@ def _listed(text: str) -> list[str]:
     return [part.strip() for part in bare if part.strip()]
 
 
-def run_file(path: str) -> types.ModuleType:
-    """The module of a configuration or a table, from its source: Python tells what it kept by second and size alone."""
+def choose(name: str, known: Mapping[str, Any]) -> Any:
+    """What FILE:NAME asks for of the variants that a configuration or a table has.
+
+    Raises:
+        UserError: if there is none of that name.
+    """
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f'did you mean {close[0]}?' if close else f'there are {", ".join(known)}'
+        raise UserError(f'there is no variant {name!r}; {hint}')
+    return known[name]
+
+
+def run_file(path: str, what: str, function: str, home: str) -> types.ModuleType:
+    """The module of a configuration or a table, from its source: Python tells what it kept by second and size alone.
+
+    Args:
+        what: it is, for the message.
+        function: that is wanted in it.
+        home: where the project's own lie.
+
+    Raises:
+        UserError: if it is not there, with its nearest neighbour, or no Python file.
+    """
+    if not os.path.isfile(path):
+        folder = os.path.dirname(path) or '.'
+        there = sorted(name for name in os.listdir(folder) if name.endswith('.py')) if os.path.isdir(folder) else []
+        close = difflib.get_close_matches(os.path.basename(path), there, 1, 0.4)
+        hint = f'did you mean {os.path.join(folder, close[0])}?' if close else f'those of the project lie in {home}'
+        raise UserError(f'no {what} {path}; {hint}')
+    if not path.endswith('.py'):
+        raise UserError(f'{path} is not a Python file with {function}()')
     place = os.path.abspath(path)
     module = types.ModuleType(f'fer_jax_file:{place}')
     module.__file__ = place
@@ -295,16 +325,8 @@ def run_file(path: str) -> types.ModuleType:
 
 def _run_config_file(path: str) -> ConfigDict:
     file, _, argument = path.partition(':')
-    if not os.path.isfile(file):
-        folder = os.path.dirname(file) or '.'
-        there = sorted(name for name in os.listdir(folder) if name.endswith('.py')) if os.path.isdir(folder) else []
-        close = difflib.get_close_matches(os.path.basename(file), there, 1, 0.4)
-        hint = f'; did you mean {os.path.join(folder, close[0])}?' if close else ''
-        raise UserError(f'no configuration file {file}{hint}')
-    if not file.endswith('.py'):
-        raise UserError(f'{file} is not a Python file with get_config()')
     try:
-        module = run_file(file)
+        module = run_file(file, 'configuration file', 'get_config', 'configs')
         config = module.get_config(argument) if argument else module.get_config()
     except UserError:
         raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,12 +30,8 @@ def load_table(path: str) -> Table:
         UserError: if it is missing, has no `get_table()` that returns a Table, or has rows that cannot be.
     """
     file, _, argument = path.partition(':')
-    if not os.path.isfile(file):
-        raise UserError(f'no table {file}; those of the project lie in configs/tables')
-    if not file.endswith('.py'):
-        raise UserError(f'{file} is not a Python file with get_table()')
     try:
-        module = run_file(file)
+        module = run_file(file, 'table', 'get_table', 'configs/tables')
         table = module.get_table(argument) if argument else module.get_table()
     except UserError:
         raise

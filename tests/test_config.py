@@ -5,6 +5,7 @@ import pytest
 
 from fer_jax.config import default_config, flatten, load_config, set_field
 from fer_jax.errors import UserError
+from fer_jax.tables import load_table
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -136,6 +137,14 @@ def test_a_file_is_read_as_it_is_now_and_may_hold_a_dataclass(tmp_path, future):
         path.write_text((head + body).replace('NUMBER', str(number)))
         assert load_config(str(path)).seed == number
     assert os.listdir(tmp_path) == ['recipe.py']
+
+
+def test_a_variant_that_is_not_there_is_named_with_its_neighbour():
+    for path in ('gan_study/pairs.py', 'gan_study/recogniser.py'):
+        with pytest.raises(UserError, match="no variant 'fer2013_breif'; did you mean fer2013_brief"):
+            load_config(f'{ROOT}/configs/{path}:fer2013_breif')
+    with pytest.raises(UserError, match="no variant 'x'; there are fer2013, fer2013_brief, affectnet, synthetic"):
+        load_table(f'{ROOT}/configs/tables/gan_study.py:x')
 
 
 def test_a_missing_file_is_named_with_its_neighbour(tmp_path):

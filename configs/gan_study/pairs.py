@@ -6,7 +6,7 @@ a minute of one. On the drawn faces two small pairs, each for ten minutes of one
 every emotion. The last checkpoint translates: nothing is chosen.
 """
 
-from fer_jax.config import default_config
+from fer_jax.config import choose, default_config
 
 TO_HAPPINESS = ('anger=happiness', 'disgust=happiness', 'fear=happiness', 'sadness=happiness')
 OTHERS = ('neutral=anger', 'happiness=neutral', 'surprise=neutral')
@@ -14,7 +14,7 @@ OTHERS = ('neutral=anger', 'happiness=neutral', 'surprise=neutral')
 
 def get_config(data='fer2013'):
     known = (fer2013, fer2013_brief, affectnet, synthetic, all_drawn)
-    return {of.__name__: of for of in known}[data]()
+    return choose(data, {of.__name__: of for of in known})()
 
 
 def seed_001():

@@ -7,11 +7,11 @@ nothing else; so lengths are in steps, of passes over all images, and an arm wit
 seed's, no class is subsampled: what an audit takes would be filled up again.
 """
 
-from fer_jax.config import default_config
+from fer_jax.config import choose, default_config
 
 
 def get_config(data='fer2013'):
-    return {of.__name__: of for of in (fer2013, fer2013_brief, affectnet, synthetic)}[data]()
+    return choose(data, {of.__name__: of for of in (fer2013, fer2013_brief, affectnet, synthetic)})()
 
 
 def seed_001(steps_per_pass):

@@ -13,6 +13,7 @@ brief one all seeds share the pairs and with them the audit by SSIM. With --at-o
 
 import dataclasses
 
+from fer_jax.config import choose
 from fer_jax.table import Table, TableRow, TableStep
 
 METHODS = ('confident_learning', 'self_confidence', 'margin', 'aum')
@@ -130,7 +131,7 @@ STUDIES = {
 
 
 def get_table(data='fer2013'):
-    study = STUDIES[data]
+    study = choose(data, STUDIES)
     return Table(
         title=f'The study: {study.title}',
         dataset=study.dataset,

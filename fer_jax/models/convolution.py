@@ -18,10 +18,11 @@ from jaxtyping import Array, Float
 from fer_jax.models import onednn, winograd
 
 _AXES = ('NHWC', 'HWIO', 'NHWC')
-# Channels from which Winograd's way is quicker: on one core and 32 images all three parts together took 141 ms of
-# 324 at 512 channels of 6x6, 149 of 244 at 256 of 12x12; at 128 of 24x24 the kernel's gradient lost, 132 of 91.
+# Channels from which blocks with several columns are quicker than those of one, 3x3, and their gradient by kernel.
 _WINOGRAD, _WINOGRAD_KERNEL = 128, 192
-_WINOGRAD_PIXELS = 256  # of all images, so that the kernel's 16 numbers for 9 are used often enough
+_WINOGRAD_PIXELS = 256  # of all images, so that a kernel's many numbers are used often enough
+_IN_ROWS = {3: 48, 5: 16}  # channels from which blocks of one column are quicker than none, by the kernel's side
+_CACHED = 1 << 20  # numbers of a map: so many images at once stay in the cache from one step of theirs to the next
 # Where oneDNN has the rest (two cores with AVX-512): at 128 channels and 12x12 pixels Winograd's way took 20 ms of 22,
 # at 24x24 152 of 94. By kernel oneDNN took 17 ms of XLA's 22 (64 channels, 12x12, 5x5), 42 of 35 (48, 24x24, 3x3), of
 # one image 1.1 of 3.9 (64 to 128, 64x64, stride 2), and in bfloat16 14 of 31. It does not suit one channel: 2.0 of 1.3.
@@ -82,7 +83,7 @@ def _by_onednn(x_BHWI: Array) -> bool:
 def _all_fewer(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads) -> bool:
     """Whether convolution and both gradients go Winograd's way, and there are images enough for it."""
     enough = x_BHWI.size // x_BHWI.shape[-1] >= _WINOGRAD_PIXELS
-    return enough and _few_products(kernel_KKIO, strides, padding, _WINOGRAD_KERNEL)
+    return enough and _suits(kernel_KKIO, strides, padding) and _is_wide(kernel_KKIO, _WINOGRAD_KERNEL)
 
 
 def _convolve(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads) -> Array:
@@ -91,24 +92,61 @@ def _convolve(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], paddi
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _convolve_on_cpu(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads, few: bool) -> Array:
-    if _fewer_by_input(x_BHWI, kernel_KKIO, strides, padding):
-        return winograd.convolve_3x3(x_BHWI, kernel_KKIO, padding[0][0])
+    block = _block(x_BHWI, kernel_KKIO, strides, padding)
+    if block:
+        convolve = lambda x_BHWI: winograd.convolve(x_BHWI, kernel_KKIO, padding, block)
+        return _in_parts(convolve, x_BHWI, *kernel_KKIO.shape[2:]) if block[1] == 1 else convolve(x_BHWI)
     if _by_onednn(x_BHWI) and kernel_KKIO.shape[-1] >= _SOME:
         return onednn.convolve(x_BHWI, kernel_KKIO, padding, strides)
     return _convolve(x_BHWI, kernel_KKIO, strides, padding)
 
 
-def _fewer_by_input(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads) -> bool:
-    """Whether the convolution and the gradient by its input go Winograd's way."""
-    small = x_BHWI.shape[1] * x_BHWI.shape[2] <= _SMALL or not _by_onednn(x_BHWI)
-    return small and _few_products(kernel_KKIO, strides, padding, _WINOGRAD)
+def _block(
+    x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads
+) -> tuple[int, int] | None:
+    """Of Winograd's way, for the convolution and the gradient by its input; None where another is quicker."""
+    small = x_BHWI.shape[1] * x_BHWI.shape[2] <= _SMALL
+    if not _suits(kernel_KKIO, strides, padding) or _by_onednn(x_BHWI) and not small:
+        return None
+    if _is_wide(kernel_KKIO, _WINOGRAD):
+        return _wide_block(x_BHWI)
+    return (4, 1) if _goes_in_rows(kernel_KKIO) and not _by_onednn(x_BHWI) else None
 
 
-def _few_products(kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads, channels: int) -> bool:
-    """Whether Winograd's way suits: for this convolution, with at least so many channels in and out."""
-    border = padding in (((0, 0), (0, 0)), ((1, 1), (1, 1)))
-    suits = strides == (1, 1) and border and kernel_KKIO.shape[:2] == (3, 3)
-    return suits and kernel_KKIO.dtype == jnp.float32 and min(kernel_KKIO.shape[2:]) >= channels
+def _wide_block(x_BHWI: Array) -> tuple[int, int]:
+    return (2, 2) if x_BHWI.shape[1] % 4 else (4, 2)
+
+
+def _suits(kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads) -> bool:
+    """Whether Winograd's way suits this convolution, if it has channels enough."""
+    side = len(kernel_KKIO)
+    inside = all(0 <= end < side for ends in padding for end in ends)
+    square = side == kernel_KKIO.shape[1]
+    return strides == (1, 1) and inside and square and kernel_KKIO.dtype == jnp.float32 and side in _IN_ROWS
+
+
+def _is_wide(kernel_KKIO: Array, channels: int) -> bool:
+    return len(kernel_KKIO) == 3 and min(kernel_KKIO.shape[2:]) >= channels
+
+
+def _goes_in_rows(kernel_KKIO: Array) -> bool:
+    return min(kernel_KKIO.shape[2:]) >= _IN_ROWS[len(kernel_KKIO)]
+
+
+def _in_parts(function: Callable[[Array], Array], x_BHWC: Array, *channels: int) -> Array:
+    """`function` of as many images at a time as the cache holds, where one device has them all."""
+    parts = _count_parts(x_BHWC, channels)
+    if parts == 1:
+        return function(x_BHWC)
+    out = jax.lax.map(function, x_BHWC.reshape(parts, -1, *x_BHWC.shape[1:]))
+    return out.reshape(-1, *out.shape[2:])
+
+
+def _count_parts(x_BHWC: Array, channels: Sequence[int]) -> int:
+    b, h, w, _ = x_BHWC.shape
+    least = -(-b * h * w * max(channels) // _CACHED)
+    equal = (parts for parts in range(least, min(b, 4 * least) + 1) if b % parts == 0)
+    return next(equal, 1) if alone() else 1
 
 
 def _forward(
@@ -122,14 +160,18 @@ def _backward(
 ) -> tuple[Array, Array]:
     x_BHWI, kernel_KKIO = saved
     how = strides, padding
-    if _fewer_by_input(x_BHWI, kernel_KKIO, *how):
-        by_input = winograd.gradient_by_input(kernel_KKIO, change_BHWO, padding[0][0])
+    block = _block(x_BHWI, kernel_KKIO, *how)
+    if block:
+        pull = lambda change_BHWO: winograd.gradient_by_input(kernel_KKIO, change_BHWO, padding, block)
+        in_rows = block[1] == 1
+        by_input = _in_parts(pull, change_BHWO, *kernel_KKIO.shape[2:]) if in_rows else pull(change_BHWO)
     elif _by_onednn(x_BHWI) and (strides == (1, 1) or x_BHWI.dtype == jnp.bfloat16 and min(padding)[0] >= 0):
         by_input = onednn.gradient_by_input(kernel_KKIO, change_BHWO, x_BHWI.shape, padding, strides)
     else:
         (by_input,) = jax.linear_transpose(lambda x: _convolve(x, kernel_KKIO, *how), x_BHWI)(change_BHWO)
-    if _few_products(kernel_KKIO, *how, _WINOGRAD_KERNEL):
-        by_kernel = winograd.gradient_by_kernel(x_BHWI, change_BHWO, padding[0][0])
+    suits = _suits(kernel_KKIO, *how)
+    if suits and _is_wide(kernel_KKIO, _WINOGRAD_KERNEL):
+        by_kernel = winograd.gradient_by_kernel(x_BHWI, change_BHWO, 3, padding, _wide_block(x_BHWI))
     elif _few_numbers(kernel_KKIO):
         by_kernel = _product_of_patches(x_BHWI, kernel_KKIO, change_BHWO, *how)
     elif _kernel_by_onednn(x_BHWI, kernel_KKIO, strides):
@@ -137,9 +179,26 @@ def _backward(
         by_kernel = onednn.gradient_by_kernel(images, change, _ends(x_BHWI, kernel_KKIO, change_BHWO, *how), strides)
     elif few:
         (by_kernel,) = jax.linear_transpose(lambda kernel: _convolve(x_BHWI, kernel, *how), kernel_KKIO)(change_BHWO)
+    elif suits and _goes_in_rows(kernel_KKIO):
+        by_kernel = _gradient_by_kernel_in_rows(x_BHWI, kernel_KKIO, change_BHWO, padding)
     else:
         by_kernel = _gradient_by_kernel(x_BHWI, kernel_KKIO, change_BHWO, *how)
     return by_input, by_kernel
+
+
+def _gradient_by_kernel_in_rows(x_BHWI: Array, kernel_KKIO: Array, change_BHWO: Array, padding: _Pads) -> Array:
+    """Winograd's way, with blocks of one column, of as many images at a time as the cache holds."""
+
+    def of_part(x_BHWI: Array, change_BHWO: Array) -> Array:
+        turned = _turn(x_BHWI, (3, 1, 2, 0)), _turn(change_BHWO, (1, 2, 0, 3))
+        return winograd.gradient_by_kernel_of_turned(*turned, len(kernel_KKIO), padding, (4, 1))
+
+    parts = _count_parts(x_BHWI, kernel_KKIO.shape[2:])
+    if parts == 1:
+        return of_part(x_BHWI, change_BHWO)
+    cut = [array.reshape(parts, -1, *array.shape[1:]) for array in (x_BHWI, change_BHWO)]
+    add = lambda total, part: (total + of_part(*part), None)
+    return jax.lax.scan(add, jnp.zeros_like(kernel_KKIO), tuple(cut))[0]
 
 
 def _few_numbers(kernel_KKIO: Array) -> bool:

@@ -23,7 +23,7 @@ _CPU_FLAGS = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolution,-re
 # order. It is the one XLA flag that NVIDIA sets in its own JAX images (docs.nvidia.com/jax-toolbox). With one GPU there
 # is nothing to hide. FER_JAX_XLA_GPU_FLAGS= (empty) switches it off.
 _GPU_FLAGS = '--xla_gpu_enable_latency_hiding_scheduler=true'
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
 def configure(several: bool = False) -> None:
@@ -38,7 +38,7 @@ def configure(several: bool = False) -> None:
         _add_flags(os.environ.get('FER_JAX_XLA_GPU_FLAGS', _GPU_FLAGS))
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     if sys.platform == 'linux':
-        _keep_freed_memory()
+        _keep_freed_memory(one_arena=not gpus)
     if not several:
         _keep_compiled()
 
@@ -115,9 +115,15 @@ def _machine() -> str:
     return f'{platform.machine()}-{hashlib.sha256(told.encode()).hexdigest()[:8]}'
 
 
-def _keep_freed_memory() -> None:
-    """Tells glibc to keep large freed blocks: XLA's CPU backend frees and takes its temporaries at every step."""
+def _keep_freed_memory(one_arena: bool) -> None:
+    """Tells glibc to keep large freed blocks: XLA's CPU backend frees and takes its temporaries at every step.
+
+    Args:
+        one_arena: for all threads, since that of another thread holds 64 MiB and what is larger is mapped at each use.
+    """
     libc = ctypes.CDLL(None)
     if hasattr(libc, 'mallopt'):
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-        libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(_M_MMAP_THRESHOLD, 2**31 - 1)
+        if one_arena:
+            libc.mallopt(_M_ARENA_MAX, 1)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,32 @@ def test_a_program_that_is_cut_short_is_not_kept(configure, tmp_path, monkeypatc
     cache.put('without room', b'program')
     assert cache.get('cut') is None and cache.get('without room') is None
     assert not list(tmp_path.glob('*.partial'))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='glibc keeps freed memory when told to')
+def test_a_threads_large_block_is_kept_when_it_is_freed():
+    source = """
+import ctypes, resource, threading
+from fer_jax import runtime
+runtime.configure()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+
+def use():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = libc.malloc(200 << 20)
+    ctypes.memset(block, 1, 200 << 20)
+    libc.free(block)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+for _ in range(2):
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+"""
+    done = subprocess.run([sys.executable, '-c', source], cwd=ROOT, capture_output=True, text=True, check=True)
+    first, second = map(int, done.stdout.split())
+    assert second < 100 < first  # pages that were not there when they were touched; of 2 MiB at most
 
 
 def test_a_run_from_kept_programs_is_bit_identical(tmp_path):

@@ -21,6 +21,7 @@ _AXES = ('NHWC', 'HWIO', 'NHWC')
 # Channels from which blocks with several columns are quicker than those of one, 3x3, and their gradient by kernel.
 _WINOGRAD, _WINOGRAD_KERNEL = 128, 192
 _WINOGRAD_PIXELS = 256  # of all images, so that a kernel's many numbers are used often enough
+_ROWS = (4, 1)  # blocks of one column
 _IN_ROWS = {3: 48, 5: 16}  # channels from which blocks of one column are quicker than none, by the kernel's side
 _CACHED = 1 << 20  # numbers of a map: so many images at once stay in the cache from one step of theirs to the next
 # Where oneDNN has the rest (two cores with AVX-512): at 128 channels and 12x12 pixels Winograd's way took 20 ms of 22,
@@ -94,23 +95,21 @@ def _convolve(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], paddi
 def _convolve_on_cpu(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads, few: bool) -> Array:
     block = _block(x_BHWI, kernel_KKIO, strides, padding)
     if block:
-        convolve = lambda x_BHWI: winograd.convolve(x_BHWI, kernel_KKIO, padding, block)
-        return _in_parts(convolve, x_BHWI, *kernel_KKIO.shape[2:]) if block[1] == 1 else convolve(x_BHWI)
+        of_part = lambda x_BHWI: (winograd.convolve(x_BHWI, kernel_KKIO, padding, block), ())
+        return _in_parts(of_part, _count_parts(x_BHWI, kernel_KKIO, block), x_BHWI)[0]
     if _by_onednn(x_BHWI) and kernel_KKIO.shape[-1] >= _SOME:
         return onednn.convolve(x_BHWI, kernel_KKIO, padding, strides)
     return _convolve(x_BHWI, kernel_KKIO, strides, padding)
 
 
-def _block(
-    x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads
-) -> tuple[int, int] | None:
+def _block(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads) -> tuple[int, int] | None:
     """Of Winograd's way, for the convolution and the gradient by its input; None where another is quicker."""
     small = x_BHWI.shape[1] * x_BHWI.shape[2] <= _SMALL
     if not _suits(kernel_KKIO, strides, padding) or _by_onednn(x_BHWI) and not small:
         return None
     if _is_wide(kernel_KKIO, _WINOGRAD):
         return _wide_block(x_BHWI)
-    return (4, 1) if _goes_in_rows(kernel_KKIO) and not _by_onednn(x_BHWI) else None
+    return _ROWS if _goes_in_rows(kernel_KKIO) and not _by_onednn(x_BHWI) else None
 
 
 def _wide_block(x_BHWI: Array) -> tuple[int, int]:
@@ -133,19 +132,31 @@ def _goes_in_rows(kernel_KKIO: Array) -> bool:
     return min(kernel_KKIO.shape[2:]) >= _IN_ROWS[len(kernel_KKIO)]
 
 
-def _in_parts(function: Callable[[Array], Array], x_BHWC: Array, *channels: int) -> Array:
-    """`function` of as many images at a time as the cache holds, where one device has them all."""
-    parts = _count_parts(x_BHWC, channels)
+def _in_parts(function: Callable[..., tuple[Any, Any]], parts: int, *arrays: Array) -> tuple[Any, Any]:
+    """`function` of a part of the images after the other: its first result of all images, and its second's sum."""
     if parts == 1:
-        return function(x_BHWC)
-    out = jax.lax.map(function, x_BHWC.reshape(parts, -1, *x_BHWC.shape[1:]))
-    return out.reshape(-1, *out.shape[2:])
+        return function(*arrays)
+    cut = [array.reshape(parts, -1, *array.shape[1:]) for array in arrays]
+    _, like = jax.eval_shape(function, *(array[0] for array in cut))
+
+    def add(total: Any, part: list[Array]) -> tuple[Any, Any]:
+        of_images, more = function(*part)
+        return jax.tree.map(jnp.add, total, more), of_images
+
+    total, of_images = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, like), cut)
+    return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), of_images), total
 
 
-def _count_parts(x_BHWC: Array, channels: Sequence[int]) -> int:
+def _count_parts(x_BHWC: Array, kernel_KKIO: Array, block: tuple[int, int] = _ROWS) -> int:
+    """Into how many parts the images are cut, that the cache holds one, where one device has them all.
+
+    With wide blocks, products of matrices are most of the work, and want as many images as there are.
+    """
+    if block != _ROWS:
+        return 1
     b, h, w, _ = x_BHWC.shape
-    least = -(-b * h * w * max(channels) // _CACHED)
-    equal = (parts for parts in range(least, min(b, 4 * least) + 1) if b % parts == 0)
+    least = -(-b * h * w * max(kernel_KKIO.shape[2:]) // _CACHED)
+    equal = (parts for parts in range(max(1, min(b, least)), min(b, 4 * least) + 1) if b % parts == 0)
     return next(equal, 1) if alone() else 1
 
 
@@ -162,9 +173,8 @@ def _backward(
     how = strides, padding
     block = _block(x_BHWI, kernel_KKIO, *how)
     if block:
-        pull = lambda change_BHWO: winograd.gradient_by_input(kernel_KKIO, change_BHWO, padding, block)
-        in_rows = block[1] == 1
-        by_input = _in_parts(pull, change_BHWO, *kernel_KKIO.shape[2:]) if in_rows else pull(change_BHWO)
+        of_part = lambda change_BHWO: (winograd.gradient_by_input(kernel_KKIO, change_BHWO, padding, block), ())
+        by_input, _ = _in_parts(of_part, _count_parts(x_BHWI, kernel_KKIO, block), change_BHWO)
     elif _by_onednn(x_BHWI) and (strides == (1, 1) or x_BHWI.dtype == jnp.bfloat16 and min(padding)[0] >= 0):
         by_input = onednn.gradient_by_input(kernel_KKIO, change_BHWO, x_BHWI.shape, padding, strides)
     else:
@@ -189,16 +199,11 @@ def _backward(
 def _gradient_by_kernel_in_rows(x_BHWI: Array, kernel_KKIO: Array, change_BHWO: Array, padding: _Pads) -> Array:
     """Winograd's way, with blocks of one column, of as many images at a time as the cache holds."""
 
-    def of_part(x_BHWI: Array, change_BHWO: Array) -> Array:
+    def of_part(x_BHWI: Array, change_BHWO: Array) -> tuple[tuple[()], Array]:
         turned = _turn(x_BHWI, (3, 1, 2, 0)), _turn(change_BHWO, (1, 2, 0, 3))
-        return winograd.gradient_by_kernel_of_turned(*turned, len(kernel_KKIO), padding, (4, 1))
+        return (), winograd.gradient_by_kernel_of_turned(*turned, len(kernel_KKIO), padding, _ROWS)
 
-    parts = _count_parts(x_BHWI, kernel_KKIO.shape[2:])
-    if parts == 1:
-        return of_part(x_BHWI, change_BHWO)
-    cut = [array.reshape(parts, -1, *array.shape[1:]) for array in (x_BHWI, change_BHWO)]
-    add = lambda total, part: (total + of_part(*part), None)
-    return jax.lax.scan(add, jnp.zeros_like(kernel_KKIO), tuple(cut))[0]
+    return _in_parts(of_part, _count_parts(x_BHWI, kernel_KKIO), x_BHWI, change_BHWO)[1]
 
 
 def _few_numbers(kernel_KKIO: Array) -> bool:
@@ -220,7 +225,7 @@ def _product_of_patches(
         for x in range(kernel_KKIO.shape[1])
     ]
     change = change_BHWO.reshape(-1, change_BHWO.shape[-1])
-    rows = jnp.stack(under, 3).reshape(len(change), -1)
+    rows = jnp.concatenate(under, -1).reshape(len(change), -1)
     known = _by_onednn(x_BHWI)
     product = onednn.product(rows, change) if known else jax.lax.dot_general(rows, change, (((0,), (0,)), ((), ())))
     return product.reshape(kernel_KKIO.shape)
@@ -308,6 +313,65 @@ def _largest_backward(axes: tuple[int, ...], which: Array, change: Array) -> tup
 
 
 largest.defvjp(_largest_forward, _largest_backward)
+
+
+def convolve_and_pool(
+    x_BHWI: Float[Array, 'B H W I'],
+    kernel_KKIO: Float[Array, 'K K I O'],
+    padding: Sequence[tuple[int, int]],
+    blocked: bool,
+) -> Float[Array, 'B H2 W2 P']:
+    """A convolution of stride 1, then the maximum of each four numbers: on one CPU the cache holds what lies between.
+
+    Args:
+        blocked: whether the four are channels that lie O/4 apart, P = O/4, instead of 2x2 pixels, H2 = H/2 and P = O,
+            whose sides are even.
+    """
+    padding = tuple(map(tuple, padding))
+    if alone() and not _by_onednn(x_BHWI):
+        return _convolve_and_pool(x_BHWI, kernel_KKIO, padding, blocked)
+    return largest(*_fours(convolve(x_BHWI, kernel_KKIO, (1, 1), padding), blocked))
+
+
+def _fours(x_BHWC: Array, blocked: bool) -> tuple[Array, tuple[int, ...]]:
+    b, h, w, c = x_BHWC.shape
+    if blocked:
+        return x_BHWC.reshape(b, h, w, 4, c // 4), (3,)
+    return x_BHWC.reshape(b, h // 2, 2, w // 2, 2, c), (2, 4)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve_and_pool(x_BHWI: Array, kernel_KKIO: Array, padding: _Pads, blocked: bool) -> Array:
+    of_part = lambda x: (largest(*_fours(_convolve_on_cpu(x, kernel_KKIO, (1, 1), padding, False), blocked)), ())
+    return _in_parts(of_part, _count_parts(x_BHWI, kernel_KKIO), x_BHWI)[0]
+
+
+def _convolve_and_pool_forward(
+    x_BHWI: Array, kernel_KKIO: Array, padding: _Pads, blocked: bool
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    def of_part(x_BHWI: Array) -> tuple[tuple[Array, Array], tuple[()]]:
+        wide = _convolve_on_cpu(x_BHWI, kernel_KKIO, (1, 1), padding, False)
+        return _largest_forward(*_fours(wide, blocked)), ()
+
+    (most, which), _ = _in_parts(of_part, _count_parts(x_BHWI, kernel_KKIO), x_BHWI)
+    return most, (x_BHWI, kernel_KKIO, which)
+
+
+def _convolve_and_pool_backward(
+    padding: _Pads, blocked: bool, saved: tuple[Array, Array, Array], change: Array
+) -> tuple[Array, Array]:
+    x_BHWI, kernel_KKIO, which = saved
+
+    def of_part(x_BHWI: Array, which: Array, change: Array) -> tuple[Array, Array]:
+        (change,) = _largest_backward((3,) if blocked else (2, 4), which, change)
+        sizes = [size + sum(ends) - len(kernel_KKIO) + 1 for size, ends in zip(x_BHWI.shape[1:], padding, strict=False)]
+        change_BHWO = change.reshape(len(x_BHWI), *sizes, -1)
+        return _backward((1, 1), padding, False, (x_BHWI, kernel_KKIO), change_BHWO)
+
+    return _in_parts(of_part, _count_parts(x_BHWI, kernel_KKIO), x_BHWI, which, change)
+
+
+_convolve_and_pool.defvjp(_convolve_and_pool_forward, _convolve_and_pool_backward)
 
 
 def _parts(x: Array, axes: tuple[int, ...]) -> list[Array]:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from fer_jax.draws import in_a_row
 from fer_jax.errors import UserError
-from fer_jax.models.convolution import convolve, largest, rearranged
+from fer_jax.models.convolution import convolve, convolve_and_pool, largest, rearranged
 from fer_jax.models.initial import he_normal
 
 
@@ -102,18 +102,18 @@ class ConvMaxPool(nn.Module):
         x_BHWI = x_BHWI.astype(self.dtype)
         blocked = self.blocked
         if blocked is None:
-            blocked = rearranged() and i <= 16
-        if not blocked or h % 2 or w % 2:
-            pad = self.kernel_size // 2
-            out = convolve(x_BHWI, kernel, (1, 1), [(pad, pad)] * 2)
-            return max_pool_2x2(out) + bias
-        odd = self.kernel_size // 2 % 2
-        pad = (self.kernel_size // 2 - odd) // 2
+            blocked = rearranged() and i < 16
+        pad = self.kernel_size // 2
+        if h % 2 or w % 2:
+            return max_pool_2x2(convolve(x_BHWI, kernel, (1, 1), [(pad, pad)] * 2)) + bias
+        if not blocked:
+            return convolve_and_pool(x_BHWI, kernel, [(pad, pad)] * 2, blocked=False) + bias
+        odd = pad % 2
+        pad = (pad - odd) // 2
         # Where the kernel reaches an odd number of pixels, a border of one pixel lets its reach begin with a block:
         # else the kernel for blocks of a 3x3 one is 3x3 instead of 2x2, and the work 2.25 times as much.
         x_BHWI = jnp.pad(x_BHWI, ((0, 0), (odd, odd), (odd, odd), (0, 0)))
-        out = convolve(blocks_2x2(x_BHWI), block_kernel(kernel), (1, 1), [(pad, pad)] * 2)
-        return largest(out.reshape(*out.shape[:3], 4, self.features), (3,)) + bias
+        return convolve_and_pool(blocks_2x2(x_BHWI), block_kernel(kernel), [(pad, pad)] * 2, blocked=True) + bias
 
 
 def blocks_2x2(x_BHWC: Float[Array, 'B H W C']) -> Float[Array, 'B H//2 W//2 4*C']:

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax.models.convolution import as_written, convolve, largest
+from fer_jax.models import convolution, winograd
+from fer_jax.models.convolution import as_written, convolve, convolve_and_pool, largest
 from tests.models.near import draw
 
 
@@ -13,6 +14,11 @@ def _with_gradients(function, *arrays):
     """The output and, for weights that differ everywhere, the gradients by all arrays."""
     output, pull = jax.vjp(function, *arrays)
     return output, *pull(draw(*output.shape))
+
+
+def _let_one_device_have_all(monkeypatch, in_parts):
+    monkeypatch.setattr(convolution, 'alone', lambda: True)
+    monkeypatch.setattr(convolution, '_CACHED', 1500 if in_parts else 1 << 20)
 
 
 def assert_agree(ours, theirs, tolerance):
@@ -54,6 +60,67 @@ def test_of_few_images_and_channels_the_plain_convolution_is_taken(images, chann
     x, weights = draw(images, 8, 8, channels), draw(3, 3, channels, channels)
     program = jax.jit(lambda x, w: convolve(x, w, (1, 1), 'VALID', few=True)).lower(x, weights).as_text()
     assert ('stablehlo.convolution' not in program) == fewer
+
+
+@pytest.mark.parametrize(('kernel', 'channels'), [(5, 16), (3, 48)])
+@pytest.mark.parametrize('padding', ['SAME', 'VALID', ((0, 2), (1, 2))])
+@pytest.mark.parametrize('side', [7, 8])
+@pytest.mark.parametrize('in_parts', [False, True])
+def test_convolution_by_fewer_rows_and_its_gradients_are_xlas(kernel, channels, padding, side, in_parts, monkeypatch):
+    _let_one_device_have_all(monkeypatch, in_parts)
+    x, weights = draw(6, side, side + 3, channels), draw(kernel, kernel, channels, channels + 4)
+    ours = jax.jit(lambda *arrays: _with_gradients(lambda x, w: convolve(x, w, (1, 1), padding), *arrays))
+    program = ours.lower(x, weights).as_text()
+    assert f'tensor<1x{kernel}x{channels}x{channels + 4}xf32>' in program
+    assert ('stablehlo.while' in program) == in_parts
+    axes = ('NHWC', 'HWIO', 'NHWC')
+    plain = lambda x, w: jax.lax.conv_general_dilated(x, w, (1, 1), padding, dimension_numbers=axes)
+    assert_agree(ours(x, weights), _with_gradients(plain, x, weights), 5e-6)
+
+
+@pytest.mark.parametrize(('blocked', 'channels', 'kernel'), [(False, 20, 5), (False, 6, 3), (True, 4, 3)])
+@pytest.mark.parametrize('in_parts', [False, True])
+def test_convolution_and_pool_in_one_are_both_in_turn(blocked, channels, kernel, in_parts, monkeypatch):
+    _let_one_device_have_all(monkeypatch, in_parts)
+    x, weights, pads = draw(6, 8, 6, channels), draw(kernel, kernel, channels, 32), [(kernel // 2, kernel // 2)] * 2
+    ours = jax.jit(lambda x, w: _with_gradients(lambda x, w: convolve_and_pool(x, w, pads, blocked), x, w))
+    assert ('stablehlo.while' in ours.lower(x, weights).as_text()) == in_parts
+
+    def in_turn(x, w):
+        out = jax.lax.conv_general_dilated(x, w, (1, 1), pads, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+        return out.reshape(6, 8, 6, 4, 8).max(3) if blocked else out.reshape(6, 4, 2, 3, 2, 32).max((2, 4))
+
+    assert_agree(ours(x, weights), _with_gradients(in_turn, x, weights), 5e-6)
+
+
+def test_images_of_several_devices_or_in_no_equal_parts_are_not_cut(monkeypatch):
+    _let_one_device_have_all(monkeypatch, in_parts=True)
+    monkeypatch.setattr(convolution, '_CACHED', 8000)
+    program = lambda images: (
+        jax.jit(lambda x, w: convolve(x, w, (1, 1), 'SAME')).lower(draw(images, 8, 8, 16), draw(5, 5, 16, 16)).as_text()
+    )
+    assert 'stablehlo.while' in program(8)
+    assert 'stablehlo.while' not in program(23)
+    monkeypatch.setattr(convolution, 'alone', lambda: False)
+    assert 'stablehlo.while' not in program(8)
+
+
+@pytest.mark.parametrize(('outputs', 'side'), [(2, 3), (4, 3), (2, 5), (4, 5)])
+def test_minimal_filters_are_exact(outputs, side):
+    of_input, of_kernel, of_output = (np.array(matrix) for matrix in winograd._matrices(outputs, side))
+    assert of_input.shape == (outputs + side - 1,) * 2
+    random = np.random.default_rng(0)
+    numbers, kernel = random.normal(size=outputs + side - 1), random.normal(size=side)
+    filtered = of_output @ ((of_kernel @ kernel) * (of_input @ numbers))
+    np.testing.assert_allclose(filtered, np.correlate(numbers, kernel, 'valid'), rtol=1e-12)
+
+
+def test_the_smallest_filter_is_the_published_one_but_for_signs():
+    # Lavin & Gray 2016, F(2, 3).
+    of_input = [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]
+    of_kernel = [[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]
+    for ours, published in zip(winograd._matrices(2, 3), (of_input, of_kernel), strict=False):
+        np.testing.assert_array_equal(np.abs(ours), np.abs(published))
 
 
 def test_convolutions_of_several_members_are_each_ones():

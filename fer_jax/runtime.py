@@ -124,6 +124,7 @@ def _keep_freed_memory(one_arena: bool) -> None:
     libc = ctypes.CDLL(None)
     if hasattr(libc, 'mallopt'):
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-        libc.mallopt(_M_MMAP_THRESHOLD, 2**31 - 1)
-        if one_arena:
+        if not libc.mallopt(_M_MMAP_THRESHOLD, 2**31 - 1):
+            libc.mallopt(_M_MMAP_THRESHOLD, 2**25)  # the most that older releases take
+        if one_arena and 'MALLOC_ARENA_MAX' not in os.environ:
             libc.mallopt(_M_ARENA_MAX, 1)

@@ -24,6 +24,9 @@ _WINOGRAD_PIXELS = 256  # of all images, so that a kernel's many numbers are use
 _ROWS = (4, 1)  # blocks of one column
 _IN_ROWS = {3: 48, 5: 16}  # channels from which blocks of one column are quicker than none, by the kernel's side
 _CACHED = 1 << 20  # numbers of a map: so many images at once stay in the cache from one step of theirs to the next
+# A gradient by kernel sums over images, which are its convolution's channels: 16 images of 56x56x48 (3x3) took 47 ms
+# with 8 images a part, 56 with 4, 136 with 1. Maps of more numbers an image are left to the plain way.
+_SUMMED, _LARGE = 8, 1 << 18
 # Where oneDNN has the rest (two cores with AVX-512): at 128 channels and 12x12 pixels Winograd's way took 20 ms of 22,
 # at 24x24 152 of 94. By kernel oneDNN took 17 ms of XLA's 22 (64 channels, 12x12, 5x5), 42 of 35 (48, 24x24, 3x3), of
 # one image 1.1 of 3.9 (64 to 128, 64x64, stride 2), and in bfloat16 14 of 31. It does not suit one channel: 2.0 of 1.3.
@@ -93,27 +96,33 @@ def _convolve(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], paddi
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _convolve_on_cpu(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads, few: bool) -> Array:
-    block = _block(x_BHWI, kernel_KKIO, strides, padding)
+    block = _block(x_BHWI, kernel_KKIO, strides, padding, _rows_out(x_BHWI, kernel_KKIO, padding))
     if block:
-        of_part = lambda x_BHWI: (winograd.convolve(x_BHWI, kernel_KKIO, padding, block), ())
-        return _in_parts(of_part, _count_parts(x_BHWI, kernel_KKIO, block), x_BHWI)[0]
+        convolve = lambda x_BHWI: winograd.convolve(x_BHWI, kernel_KKIO, padding, block)
+        return _in_parts_if_rows(convolve, block, x_BHWI, kernel_KKIO)
     if _by_onednn(x_BHWI) and kernel_KKIO.shape[-1] >= _SOME:
         return onednn.convolve(x_BHWI, kernel_KKIO, padding, strides)
     return _convolve(x_BHWI, kernel_KKIO, strides, padding)
 
 
-def _block(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads) -> tuple[int, int] | None:
-    """Of Winograd's way, for the convolution and the gradient by its input; None where another is quicker."""
+def _block(
+    x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads, rows: int
+) -> tuple[int, int] | None:
+    """Of Winograd's way, for so many rows of output or of the gradient by the input; None: others are quicker."""
     small = x_BHWI.shape[1] * x_BHWI.shape[2] <= _SMALL
     if not _suits(kernel_KKIO, strides, padding) or _by_onednn(x_BHWI) and not small:
         return None
     if _is_wide(kernel_KKIO, _WINOGRAD):
-        return _wide_block(x_BHWI)
-    return _ROWS if _goes_in_rows(kernel_KKIO) and not _by_onednn(x_BHWI) else None
+        return _wide_block(x_BHWI, rows)
+    return _ROWS if goes_in_rows(x_BHWI, kernel_KKIO) else None
 
 
-def _wide_block(x_BHWI: Array) -> tuple[int, int]:
-    return (2, 2) if x_BHWI.shape[1] % 4 else (4, 2)
+def _wide_block(x_BHWI: Array, rows: int) -> tuple[int, int]:
+    return (2, 2) if rows % 4 or _by_onednn(x_BHWI) else (4, 2)
+
+
+def _rows_out(x_BHWI: Array, kernel_KKIO: Array, padding: _Pads) -> int:
+    return x_BHWI.shape[1] + sum(padding[0]) - len(kernel_KKIO) + 1
 
 
 def _suits(kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads) -> bool:
@@ -128,8 +137,19 @@ def _is_wide(kernel_KKIO: Array, channels: int) -> bool:
     return len(kernel_KKIO) == 3 and min(kernel_KKIO.shape[2:]) >= channels
 
 
-def _goes_in_rows(kernel_KKIO: Array) -> bool:
-    return min(kernel_KKIO.shape[2:]) >= _IN_ROWS[len(kernel_KKIO)]
+def goes_in_rows(x_BHWI: Array, kernel_KKIO: Array) -> bool:
+    """Whether a convolution of stride 1 has channels enough for blocks of one column to pay."""
+    least = _IN_ROWS.get(len(kernel_KKIO))
+    single = kernel_KKIO.dtype == jnp.float32
+    return least is not None and single and min(kernel_KKIO.shape[2:]) >= least and not _by_onednn(x_BHWI)
+
+
+def _in_parts_if_rows(
+    function: Callable[[Array], Array], block: tuple[int, int], x_BHWC: Array, kernel_KKIO: Array
+) -> Array:
+    """Wide blocks are mostly products of matrices, which want as many images as there are."""
+    parts = _count_parts(x_BHWC, kernel_KKIO) if block == _ROWS else 1
+    return _in_parts(lambda x_BHWC: (function(x_BHWC), ()), parts, x_BHWC)[0]
 
 
 def _in_parts(function: Callable[..., tuple[Any, Any]], parts: int, *arrays: Array) -> tuple[Any, Any]:
@@ -137,27 +157,30 @@ def _in_parts(function: Callable[..., tuple[Any, Any]], parts: int, *arrays: Arr
     if parts == 1:
         return function(*arrays)
     cut = [array.reshape(parts, -1, *array.shape[1:]) for array in arrays]
-    _, like = jax.eval_shape(function, *(array[0] for array in cut))
+    _, like = jax.eval_shape(function, *(jax.ShapeDtypeStruct(array.shape[1:], array.dtype) for array in cut))
 
     def add(total: Any, part: list[Array]) -> tuple[Any, Any]:
         of_images, more = function(*part)
         return jax.tree.map(jnp.add, total, more), of_images
 
-    total, of_images = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, like), cut)
+    zeros = jax.tree.map(lambda array: jnp.zeros(array.shape, jnp.promote_types(array.dtype, jnp.float32)), like)
+    total, of_images = jax.lax.scan(add, zeros, cut)
+    total = jax.tree.map(lambda array, like: array.astype(like.dtype), total, like)
     return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), of_images), total
 
 
-def _count_parts(x_BHWC: Array, kernel_KKIO: Array, block: tuple[int, int] = _ROWS) -> int:
-    """Into how many parts the images are cut, that the cache holds one, where one device has them all.
-
-    With wide blocks, products of matrices are most of the work, and want as many images as there are.
-    """
-    if block != _ROWS:
-        return 1
-    b, h, w, _ = x_BHWC.shape
-    least = -(-b * h * w * max(kernel_KKIO.shape[2:]) // _CACHED)
-    equal = (parts for parts in range(max(1, min(b, least)), min(b, 4 * least) + 1) if b % parts == 0)
+def _count_parts(x_BHWC: Array, kernel_KKIO: Array, images: int = 1) -> int:
+    """Into how many parts, of so many images at least, the cache holds one of which, where one device has them all."""
+    b = len(x_BHWC)
+    least = -(-b * _numbers(x_BHWC, kernel_KKIO) // _CACHED)
+    most = max(1, b // images)
+    equal = (parts for parts in range(max(1, min(least, most)), min(most, 4 * least) + 1) if b % parts == 0)
     return next(equal, 1) if alone() else 1
+
+
+def _numbers(x_BHWC: Array, kernel_KKIO: Array) -> int:
+    """Of one image, in the larger of input and output."""
+    return x_BHWC.shape[1] * x_BHWC.shape[2] * max(kernel_KKIO.shape[2:])
 
 
 def _forward(
@@ -171,17 +194,19 @@ def _backward(
 ) -> tuple[Array, Array]:
     x_BHWI, kernel_KKIO = saved
     how = strides, padding
-    block = _block(x_BHWI, kernel_KKIO, *how)
+    block = _block(x_BHWI, kernel_KKIO, *how, x_BHWI.shape[1])
     if block:
-        of_part = lambda change_BHWO: (winograd.gradient_by_input(kernel_KKIO, change_BHWO, padding, block), ())
-        by_input, _ = _in_parts(of_part, _count_parts(x_BHWI, kernel_KKIO, block), change_BHWO)
+        pull = lambda change_BHWO: winograd.gradient_by_input(kernel_KKIO, change_BHWO, padding, block)
+        by_input = _in_parts_if_rows(pull, block, change_BHWO, kernel_KKIO)
     elif _by_onednn(x_BHWI) and (strides == (1, 1) or x_BHWI.dtype == jnp.bfloat16 and min(padding)[0] >= 0):
         by_input = onednn.gradient_by_input(kernel_KKIO, change_BHWO, x_BHWI.shape, padding, strides)
     else:
-        (by_input,) = jax.linear_transpose(lambda x: _convolve(x, kernel_KKIO, *how), x_BHWI)(change_BHWO)
+        by_input = _gradient_by_input(x_BHWI, kernel_KKIO, change_BHWO, *how)
     suits = _suits(kernel_KKIO, *how)
     if suits and _is_wide(kernel_KKIO, _WINOGRAD_KERNEL):
-        by_kernel = winograd.gradient_by_kernel(x_BHWI, change_BHWO, 3, padding, _wide_block(x_BHWI))
+        by_kernel = winograd.gradient_by_kernel(
+            x_BHWI, change_BHWO, 3, padding, _wide_block(x_BHWI, change_BHWO.shape[1])
+        )
     elif _few_numbers(kernel_KKIO):
         by_kernel = _product_of_patches(x_BHWI, kernel_KKIO, change_BHWO, *how)
     elif _kernel_by_onednn(x_BHWI, kernel_KKIO, strides):
@@ -189,11 +214,22 @@ def _backward(
         by_kernel = onednn.gradient_by_kernel(images, change, _ends(x_BHWI, kernel_KKIO, change_BHWO, *how), strides)
     elif few:
         (by_kernel,) = jax.linear_transpose(lambda kernel: _convolve(x_BHWI, kernel, *how), kernel_KKIO)(change_BHWO)
-    elif suits and _goes_in_rows(kernel_KKIO):
+    elif suits and _sums_in_rows(x_BHWI, kernel_KKIO):
         by_kernel = _gradient_by_kernel_in_rows(x_BHWI, kernel_KKIO, change_BHWO, padding)
     else:
         by_kernel = _gradient_by_kernel(x_BHWI, kernel_KKIO, change_BHWO, *how)
     return by_input, by_kernel
+
+
+def _gradient_by_input(
+    x_BHWI: Array, kernel_KKIO: Array, change_BHWO: Array, strides: tuple[int, ...], padding: _Pads
+) -> Array:
+    if strides != (1, 1):
+        (by_input,) = jax.linear_transpose(lambda x: _convolve(x, kernel_KKIO, strides, padding), x_BHWI)(change_BHWO)
+        return by_input
+    # Written out, since XLA turns the kernel to the order it has quick convolutions for only outside of loops.
+    around = [(side - 1 - low, side - 1 - high) for side, (low, high) in zip(kernel_KKIO.shape, padding, strict=False)]
+    return _convolve(change_BHWO, kernel_KKIO[::-1, ::-1].swapaxes(2, 3), strides, tuple(around))
 
 
 def _gradient_by_kernel_in_rows(x_BHWI: Array, kernel_KKIO: Array, change_BHWO: Array, padding: _Pads) -> Array:
@@ -203,7 +239,12 @@ def _gradient_by_kernel_in_rows(x_BHWI: Array, kernel_KKIO: Array, change_BHWO: 
         turned = _turn(x_BHWI, (3, 1, 2, 0)), _turn(change_BHWO, (1, 2, 0, 3))
         return (), winograd.gradient_by_kernel_of_turned(*turned, len(kernel_KKIO), padding, _ROWS)
 
-    return _in_parts(of_part, _count_parts(x_BHWI, kernel_KKIO), x_BHWI, change_BHWO)[1]
+    return _in_parts(of_part, _count_parts(x_BHWI, kernel_KKIO, _SUMMED), x_BHWI, change_BHWO)[1]
+
+
+def _sums_in_rows(x_BHWI: Array, kernel_KKIO: Array) -> bool:
+    enough = len(x_BHWI) >= _SUMMED and _numbers(x_BHWI, kernel_KKIO) <= _LARGE
+    return enough and goes_in_rows(x_BHWI, kernel_KKIO)
 
 
 def _few_numbers(kernel_KKIO: Array) -> bool:
@@ -321,7 +362,7 @@ def convolve_and_pool(
     padding: Sequence[tuple[int, int]],
     blocked: bool,
 ) -> Float[Array, 'B H2 W2 P']:
-    """A convolution of stride 1, then the maximum of each four numbers: on one CPU the cache holds what lies between.
+    """A convolution of stride 1, then the maximum of each four numbers; a CPU's cache holds what lies between.
 
     Args:
         blocked: whether the four are channels that lie O/4 apart, P = O/4, instead of 2x2 pixels, H2 = H/2 and P = O,
@@ -330,7 +371,8 @@ def convolve_and_pool(
     padding = tuple(map(tuple, padding))
     if alone() and not _by_onednn(x_BHWI):
         return _convolve_and_pool(x_BHWI, kernel_KKIO, padding, blocked)
-    return largest(*_fours(convolve(x_BHWI, kernel_KKIO, (1, 1), padding), blocked))
+    fours, axes = _fours(convolve(x_BHWI, kernel_KKIO, (1, 1), padding), blocked)
+    return largest(fours, axes) if rearranged() else jnp.max(fours, axes)
 
 
 def _fours(x_BHWC: Array, blocked: bool) -> tuple[Array, tuple[int, ...]]:
@@ -365,10 +407,10 @@ def _convolve_and_pool_backward(
     def of_part(x_BHWI: Array, which: Array, change: Array) -> tuple[Array, Array]:
         (change,) = _largest_backward((3,) if blocked else (2, 4), which, change)
         sizes = [size + sum(ends) - len(kernel_KKIO) + 1 for size, ends in zip(x_BHWI.shape[1:], padding, strict=False)]
-        change_BHWO = change.reshape(len(x_BHWI), *sizes, -1)
+        change_BHWO = change.reshape(len(x_BHWI), *sizes, kernel_KKIO.shape[-1])
         return _backward((1, 1), padding, False, (x_BHWI, kernel_KKIO), change_BHWO)
 
-    return _in_parts(of_part, _count_parts(x_BHWI, kernel_KKIO), x_BHWI, which, change)
+    return _in_parts(of_part, _count_parts(x_BHWI, kernel_KKIO, _SUMMED), x_BHWI, which, change)
 
 
 _convolve_and_pool.defvjp(_convolve_and_pool_forward, _convolve_and_pool_backward)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from fer_jax.draws import in_a_row
 from fer_jax.errors import UserError
-from fer_jax.models.convolution import convolve, convolve_and_pool, largest, rearranged
+from fer_jax.models.convolution import convolve, convolve_and_pool, goes_in_rows, largest, rearranged
 from fer_jax.models.initial import he_normal
 
 
@@ -77,15 +77,13 @@ class ConvMaxPool(nn.Module):
 
     With few input channels a CPU runs it much faster in blocks: 2x2 pixels become channels, one convolution with four
     times the channels gives the four pixels that the pool compares, and the pool needs no shuffling. The result is
-    the same. On 2 cores (batch 128, float32, four interleaved rounds) the shallow network's training step ran at 1,176
-    images/s at best, median 632, against 768 and 441; the wider one's, all in blocks, at 266 against 286.
-    With 3x3 kernels the baseline's step (32 images of 224 pixels) took .46 s of CPU time against .60.
+    the same. With 3x3 kernels the baseline's step (32 images of 224 pixels) took .46 s of CPU time against .60.
 
     Attributes:
         features: O.
         kernel_size: odd side of the kernel.
         dtype: of the computation.
-        blocked: whether to compute in blocks; None: on a CPU with at most 16 input channels.
+        blocked: whether to compute in blocks; None: on a CPU with at most 16 input channels and no quicker way.
     """
 
     features: int
@@ -102,7 +100,7 @@ class ConvMaxPool(nn.Module):
         x_BHWI = x_BHWI.astype(self.dtype)
         blocked = self.blocked
         if blocked is None:
-            blocked = rearranged() and i < 16
+            blocked = rearranged() and i <= 16 and not goes_in_rows(x_BHWI, kernel)
         pad = self.kernel_size // 2
         if h % 2 or w % 2:
             return max_pool_2x2(convolve(x_BHWI, kernel, (1, 1), [(pad, pad)] * 2)) + bias

@@ -3,8 +3,8 @@
 M neighbouring outputs of a convolution by K numbers depend on M + K - 1 inputs. Both and the kernel are taken, by a few
 additions, to as many numbers each, whose products are all that is needed: M + K - 1 instead of M K. So a block of 2x2
 outputs of a 3x3 kernel takes 16 products for 36, and one of 4x1 of a 5x5 kernel, along whose rows there is an ordinary
-convolution, 40 for 100. Larger blocks round more: of the largest output 5e-7 (2x2 of 3x3), 1e-6 (4x1 of 3x3) and 2e-6
-(4x1 of 5x5), where plain sums have 3e-7 and PyTorch's up to 1e-6.
+convolution, 40 for 100. Larger blocks round more: of the largest output 5e-7 (2x2 of 3x3), 1e-6 (4x1 and 4x2 of 3x3)
+and 2e-6 (4x1 of 5x5), where plain sums have 3e-7 and PyTorch's up to 1e-6.
 
 Shape letters: B images, H and W pixels, I and O input and output channels, K side of the kernel.
 """
@@ -89,7 +89,8 @@ def _convolve(x_BHWI: Array, kernel_KKIO: Array, padding: Padding, block: Block,
 
     outputs = _both_ways(of_output, _pairs(product, inputs, kernel))
     pixels = jnp.stack([jnp.stack(row, 3) for row in outputs], 2)
-    return pixels.reshape(len(x_BHWI), pixels.shape[1] * block[0], -1, pixels.shape[-1])[:, :h, :w]
+    b, rows, _, columns, _, o = pixels.shape
+    return pixels.reshape(b, rows * block[0], columns * block[1], o)[:, :h, :w]
 
 
 def _gradient_by_kernel(

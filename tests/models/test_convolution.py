@@ -93,6 +93,42 @@ def test_convolution_and_pool_in_one_are_both_in_turn(blocked, channels, kernel,
     assert_agree(ours(x, weights), _with_gradients(in_turn, x, weights), 5e-6)
 
 
+def test_elsewhere_a_convolution_and_its_pool_are_what_is_written():
+    pooled = lambda x, w: convolve_and_pool(x, w, [(2, 2), (2, 2)], blocked=False).sum()
+    gradient = lambda: jax.jit(jax.grad(pooled, (0, 1))).lower(draw(2, 8, 8, 16), draw(5, 5, 16, 16)).as_text()
+    assert 'stablehlo.case' in gradient()
+    with as_written():
+        assert 'stablehlo.case' not in gradient()
+
+
+def test_no_kernel_within_a_loop_has_an_order_that_xla_has_no_quick_convolution_for(monkeypatch):
+    _let_one_device_have_all(monkeypatch, in_parts=True)
+    loss = lambda x, w: convolve_and_pool(x, w, [(1, 1), (1, 1)], blocked=False).sum()
+    arguments = draw(16, 8, 8, 24), draw(3, 3, 24, 24)
+    program = jax.jit(jax.grad(loss, (0, 1))).lower(*arguments).compile().as_text()
+    assert 'while(' in program and 'b01f_01io' in program and '01oi' not in program
+
+
+@pytest.mark.parametrize(('images', 'side', 'in_rows'), [(16, 56, True), (16, 112, False), (4, 8, False)])
+def test_gradient_by_kernel_of_large_maps_or_few_images_is_a_plain_convolution(images, side, in_rows, monkeypatch):
+    monkeypatch.setattr(convolution, 'alone', lambda: True)
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((images, side, side, 64), (3, 3, 64, 64))]
+    by_kernel = jax.grad(lambda w, x: convolve(x, w, (1, 1), 'SAME').sum())
+    program = jax.jit(lambda x, w: by_kernel(w, x)).lower(*shapes).as_text()
+    assert (f'tensor<64x{side // 4}x{side}x' in program) == in_rows
+
+
+@pytest.mark.parametrize('pooled', [False, True])
+@pytest.mark.parametrize(('channels', 'kernel'), [(16, 5), (192, 3)])
+def test_no_images_give_no_numbers(pooled, channels, kernel):
+    x, weights = draw(0, 8, 8, channels), draw(kernel, kernel, channels, channels)
+    pads = [(kernel // 2, kernel // 2)] * 2
+    run = (lambda x, w: convolve_and_pool(x, w, pads, False)) if pooled else lambda x, w: convolve(x, w, (1, 1), pads)
+    out, by_input, by_kernel = jax.jit(lambda x, w: _with_gradients(run, x, w))(x, weights)
+    assert out.shape[0] == 0 and by_input.shape == x.shape
+    np.testing.assert_array_equal(by_kernel, np.zeros(weights.shape))
+
+
 def test_images_of_several_devices_or_in_no_equal_parts_are_not_cut(monkeypatch):
     _let_one_device_have_all(monkeypatch, in_parts=True)
     monkeypatch.setattr(convolution, '_CACHED', 8000)

@@ -138,10 +138,11 @@ def _is_wide(kernel_KKIO: Array, channels: int) -> bool:
 
 
 def goes_in_rows(x_BHWI: Array, kernel_KKIO: Array) -> bool:
-    """Whether a convolution of stride 1 has channels enough for blocks of one column to pay."""
+    """Whether blocks of one column pay for a convolution of stride 1: by its channels, where one device has all."""
     least = _IN_ROWS.get(len(kernel_KKIO))
     single = kernel_KKIO.dtype == jnp.float32
-    return least is not None and single and min(kernel_KKIO.shape[2:]) >= least and not _by_onednn(x_BHWI)
+    enough = least is not None and min(kernel_KKIO.shape[2:]) >= least
+    return alone() and single and enough and not _by_onednn(x_BHWI)
 
 
 def _in_parts_if_rows(
@@ -171,11 +172,13 @@ def _in_parts(function: Callable[..., tuple[Any, Any]], parts: int, *arrays: Arr
 
 def _count_parts(x_BHWC: Array, kernel_KKIO: Array, images: int = 1) -> int:
     """Into how many parts, of so many images at least, the cache holds one of which, where one device has them all."""
-    b = len(x_BHWC)
+    b = x_BHWC.shape[0]
+    if not alone() or not isinstance(b, int):  # of any number, to be exported
+        return 1
     least = -(-b * _numbers(x_BHWC, kernel_KKIO) // _CACHED)
     most = max(1, b // images)
     equal = (parts for parts in range(max(1, min(least, most)), min(most, 4 * least) + 1) if b % parts == 0)
-    return next(equal, 1) if alone() else 1
+    return next(equal, 1)
 
 
 def _numbers(x_BHWC: Array, kernel_KKIO: Array) -> int:
@@ -243,7 +246,7 @@ def _gradient_by_kernel_in_rows(x_BHWI: Array, kernel_KKIO: Array, change_BHWO: 
 
 
 def _sums_in_rows(x_BHWI: Array, kernel_KKIO: Array) -> bool:
-    enough = len(x_BHWI) >= _SUMMED and _numbers(x_BHWI, kernel_KKIO) <= _LARGE
+    enough = x_BHWI.shape[0] >= _SUMMED and _numbers(x_BHWI, kernel_KKIO) <= _LARGE
     return enough and goes_in_rows(x_BHWI, kernel_KKIO)
 
 

@@ -1,4 +1,4 @@
-"""2-D convolution and max-pool whose gradients are quick on a CPU.
+"""2-D convolutions whose gradients are quick on a CPU.
 
 Shape letters: B images, H and W pixels, I and O input and output channels, K side of the kernel.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial, reduce
+from functools import partial
 from typing import Any
 
 import jax
@@ -26,7 +26,7 @@ _IN_ROWS = {3: 48, 5: 16}  # channels from which blocks of one column are quicke
 _CACHED = 1 << 20  # numbers of a map: so many images at once stay in the cache from one step of theirs to the next
 # A gradient by kernel sums over images, which are its convolution's channels: 16 images of 56x56x48 (3x3) took 47 ms
 # with 8 images a part, 56 with 4, 136 with 1. Maps of more numbers an image are left to the plain way.
-_SUMMED, _LARGE = 8, 1 << 18
+SUMMED, _LARGE = 8, 1 << 18
 # Where oneDNN has the rest (two cores with AVX-512): at 128 channels and 12x12 pixels Winograd's way took 20 ms of 22,
 # at 24x24 152 of 94. By kernel oneDNN took 17 ms of XLA's 22 (64 channels, 12x12, 5x5), 42 of 35 (48, 24x24, 3x3), of
 # one image 1.1 of 3.9 (64 to 128, 64x64, stride 2), and in bfloat16 14 of 31. It does not suit one channel: 2.0 of 1.3.
@@ -34,7 +34,7 @@ _SMALL, _FEW, _SOME = 150, 4200, 16
 # Under the kernel of a first layer: 10 ms of 32 for the gradient by one of 3x3x4x128 at 24x24 (128 images), 14 of 68
 # with 256 channels, 3.3 of 5.6 with 48, 17 of 33 for 5x5x1x32 at 48x48.
 _NUMBERS = 40
-_Pads = tuple[tuple[int, int], ...]
+Pads = tuple[tuple[int, int], ...]
 _as_written = contextvars.ContextVar('as_written', default=False)
 
 
@@ -75,42 +75,43 @@ def convolve(
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(x_BHWI.shape[1:3], kernel_KKIO.shape[:2], strides, padding)
     how = tuple(strides), tuple(map(tuple, padding))
-    if rearranged() and (not few or _by_onednn(x_BHWI) or _all_fewer(x_BHWI, kernel_KKIO, *how)):
-        return _convolve_on_cpu(x_BHWI, kernel_KKIO, *how, few)
+    if rearranged() and (not few or by_onednn(x_BHWI) or _all_fewer(x_BHWI, kernel_KKIO, *how)):
+        return convolve_on_cpu(x_BHWI, kernel_KKIO, *how, few)
     return _convolve(x_BHWI, kernel_KKIO, *how)
 
 
-def _by_onednn(x_BHWI: Array) -> bool:
+def by_onednn(x_BHWI: Array) -> bool:
     return x_BHWI.dtype.name in onednn.types() and x_BHWI.size > 0
 
 
-def _all_fewer(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads) -> bool:
+def _all_fewer(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: Pads) -> bool:
     """Whether convolution and both gradients go Winograd's way, and there are images enough for it."""
     enough = x_BHWI.size // x_BHWI.shape[-1] >= _WINOGRAD_PIXELS
     return enough and _suits(kernel_KKIO, strides, padding) and _is_wide(kernel_KKIO, _WINOGRAD_KERNEL)
 
 
-def _convolve(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads) -> Array:
+def _convolve(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: Pads) -> Array:
     return jax.lax.conv_general_dilated(x_BHWI, kernel_KKIO, strides, padding, dimension_numbers=_AXES)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _convolve_on_cpu(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads, few: bool) -> Array:
+def convolve_on_cpu(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: Pads, few: bool) -> Array:
+    """`convolve`, by the way that is quick for it."""
     block = _block(x_BHWI, kernel_KKIO, strides, padding, _rows_out(x_BHWI, kernel_KKIO, padding))
     if block:
         convolve = lambda x_BHWI: winograd.convolve(x_BHWI, kernel_KKIO, padding, block)
         return _in_parts_if_rows(convolve, block, x_BHWI, kernel_KKIO)
-    if _by_onednn(x_BHWI) and kernel_KKIO.shape[-1] >= _SOME:
+    if by_onednn(x_BHWI) and kernel_KKIO.shape[-1] >= _SOME:
         return onednn.convolve(x_BHWI, kernel_KKIO, padding, strides)
     return _convolve(x_BHWI, kernel_KKIO, strides, padding)
 
 
 def _block(
-    x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads, rows: int
+    x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: Pads, rows: int
 ) -> tuple[int, int] | None:
     """Of Winograd's way, for so many rows of output or of the gradient by the input; None: others are quicker."""
     small = x_BHWI.shape[1] * x_BHWI.shape[2] <= _SMALL
-    if not _suits(kernel_KKIO, strides, padding) or _by_onednn(x_BHWI) and not small:
+    if not _suits(kernel_KKIO, strides, padding) or by_onednn(x_BHWI) and not small:
         return None
     if _is_wide(kernel_KKIO, _WINOGRAD):
         return _wide_block(x_BHWI, rows)
@@ -118,14 +119,14 @@ def _block(
 
 
 def _wide_block(x_BHWI: Array, rows: int) -> tuple[int, int]:
-    return (2, 2) if rows % 4 or _by_onednn(x_BHWI) else (4, 2)
+    return (2, 2) if rows % 4 or by_onednn(x_BHWI) else (4, 2)
 
 
-def _rows_out(x_BHWI: Array, kernel_KKIO: Array, padding: _Pads) -> int:
+def _rows_out(x_BHWI: Array, kernel_KKIO: Array, padding: Pads) -> int:
     return x_BHWI.shape[1] + sum(padding[0]) - len(kernel_KKIO) + 1
 
 
-def _suits(kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads) -> bool:
+def _suits(kernel_KKIO: Array, strides: tuple[int, ...], padding: Pads) -> bool:
     """Whether Winograd's way suits this convolution, if it has channels enough."""
     side = len(kernel_KKIO)
     inside = all(0 <= end < side for ends in padding for end in ends)
@@ -142,18 +143,18 @@ def goes_in_rows(x_BHWI: Array, kernel_KKIO: Array) -> bool:
     least = _IN_ROWS.get(len(kernel_KKIO))
     single = kernel_KKIO.dtype == jnp.float32
     enough = least is not None and min(kernel_KKIO.shape[2:]) >= least
-    return alone() and single and enough and not _by_onednn(x_BHWI)
+    return alone() and single and enough and not by_onednn(x_BHWI)
 
 
 def _in_parts_if_rows(
     function: Callable[[Array], Array], block: tuple[int, int], x_BHWC: Array, kernel_KKIO: Array
 ) -> Array:
     """Wide blocks are mostly products of matrices, which want as many images as there are."""
-    parts = _count_parts(x_BHWC, kernel_KKIO) if block == _ROWS else 1
-    return _in_parts(lambda x_BHWC: (function(x_BHWC), ()), parts, x_BHWC)[0]
+    parts = count_parts(x_BHWC, kernel_KKIO) if block == _ROWS else 1
+    return in_parts(lambda x_BHWC: (function(x_BHWC), ()), parts, x_BHWC)[0]
 
 
-def _in_parts(function: Callable[..., tuple[Any, Any]], parts: int, *arrays: Array) -> tuple[Any, Any]:
+def in_parts(function: Callable[..., tuple[Any, Any]], parts: int, *arrays: Array) -> tuple[Any, Any]:
     """`function` of a part of the images after the other: its first result of all images, and its second's sum."""
     if parts == 1:
         return function(*arrays)
@@ -170,7 +171,7 @@ def _in_parts(function: Callable[..., tuple[Any, Any]], parts: int, *arrays: Arr
     return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), of_images), total
 
 
-def _count_parts(x_BHWC: Array, kernel_KKIO: Array, images: int = 1) -> int:
+def count_parts(x_BHWC: Array, kernel_KKIO: Array, images: int = 1) -> int:
     """Into how many parts, of so many images at least, the cache holds one of which, where one device has them all."""
     b = x_BHWC.shape[0]
     if not alone() or not isinstance(b, int):  # of any number, to be exported
@@ -187,21 +188,26 @@ def _numbers(x_BHWC: Array, kernel_KKIO: Array) -> int:
 
 
 def _forward(
-    x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: _Pads, few: bool
+    x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: Pads, few: bool
 ) -> tuple[Array, Any]:
-    return _convolve_on_cpu(x_BHWI, kernel_KKIO, strides, padding, few), (x_BHWI, kernel_KKIO)
+    return convolve_on_cpu(x_BHWI, kernel_KKIO, strides, padding, few), (x_BHWI, kernel_KKIO)
 
 
-def _backward(
-    strides: tuple[int, ...], padding: _Pads, few: bool, saved: tuple[Array, Array], change_BHWO: Array
+def gradients(
+    strides: tuple[int, ...], padding: Pads, few: bool, saved: tuple[Array, Array], change_BHWO: Array
 ) -> tuple[Array, Array]:
+    """Of `convolve_on_cpu`, by its input and by its kernel, each by the way that is quick for it.
+
+    Args:
+        saved: input and kernel.
+    """
     x_BHWI, kernel_KKIO = saved
     how = strides, padding
     block = _block(x_BHWI, kernel_KKIO, *how, x_BHWI.shape[1])
     if block:
         pull = lambda change_BHWO: winograd.gradient_by_input(kernel_KKIO, change_BHWO, padding, block)
         by_input = _in_parts_if_rows(pull, block, change_BHWO, kernel_KKIO)
-    elif _by_onednn(x_BHWI) and (strides == (1, 1) or x_BHWI.dtype == jnp.bfloat16 and min(padding)[0] >= 0):
+    elif by_onednn(x_BHWI) and (strides == (1, 1) or x_BHWI.dtype == jnp.bfloat16 and min(padding)[0] >= 0):
         by_input = onednn.gradient_by_input(kernel_KKIO, change_BHWO, x_BHWI.shape, padding, strides)
     else:
         by_input = _gradient_by_input(x_BHWI, kernel_KKIO, change_BHWO, *how)
@@ -225,7 +231,7 @@ def _backward(
 
 
 def _gradient_by_input(
-    x_BHWI: Array, kernel_KKIO: Array, change_BHWO: Array, strides: tuple[int, ...], padding: _Pads
+    x_BHWI: Array, kernel_KKIO: Array, change_BHWO: Array, strides: tuple[int, ...], padding: Pads
 ) -> Array:
     if strides != (1, 1):
         (by_input,) = jax.linear_transpose(lambda x: _convolve(x, kernel_KKIO, strides, padding), x_BHWI)(change_BHWO)
@@ -235,18 +241,18 @@ def _gradient_by_input(
     return _convolve(change_BHWO, kernel_KKIO[::-1, ::-1].swapaxes(2, 3), strides, tuple(around))
 
 
-def _gradient_by_kernel_in_rows(x_BHWI: Array, kernel_KKIO: Array, change_BHWO: Array, padding: _Pads) -> Array:
+def _gradient_by_kernel_in_rows(x_BHWI: Array, kernel_KKIO: Array, change_BHWO: Array, padding: Pads) -> Array:
     """Winograd's way, with blocks of one column, of as many images at a time as the cache holds."""
 
     def of_part(x_BHWI: Array, change_BHWO: Array) -> tuple[tuple[()], Array]:
         turned = _turn(x_BHWI, (3, 1, 2, 0)), _turn(change_BHWO, (1, 2, 0, 3))
         return (), winograd.gradient_by_kernel_of_turned(*turned, len(kernel_KKIO), padding, _ROWS)
 
-    return _in_parts(of_part, _count_parts(x_BHWI, kernel_KKIO, _SUMMED), x_BHWI, change_BHWO)[1]
+    return in_parts(of_part, count_parts(x_BHWI, kernel_KKIO, SUMMED), x_BHWI, change_BHWO)[1]
 
 
 def _sums_in_rows(x_BHWI: Array, kernel_KKIO: Array) -> bool:
-    enough = x_BHWI.shape[0] >= _SUMMED and _numbers(x_BHWI, kernel_KKIO) <= _LARGE
+    enough = x_BHWI.shape[0] >= SUMMED and _numbers(x_BHWI, kernel_KKIO) <= _LARGE
     return enough and goes_in_rows(x_BHWI, kernel_KKIO)
 
 
@@ -257,7 +263,7 @@ def _few_numbers(kernel_KKIO: Array) -> bool:
 
 
 def _product_of_patches(
-    x_BHWI: Array, kernel_KKIO: Array, change_BHWO: Array, strides: tuple[int, ...], padding: _Pads
+    x_BHWI: Array, kernel_KKIO: Array, change_BHWO: Array, strides: tuple[int, ...], padding: Pads
 ) -> Array:
     """The gradient by the kernel as one product: of all that lay under it, and the output's gradient."""
     h, w = change_BHWO.shape[1:3]
@@ -270,13 +276,13 @@ def _product_of_patches(
     ]
     change = change_BHWO.reshape(-1, change_BHWO.shape[-1])
     rows = jnp.concatenate(under, -1).reshape(len(change), -1)
-    known = _by_onednn(x_BHWI)
+    known = by_onednn(x_BHWI)
     product = onednn.product(rows, change) if known else jax.lax.dot_general(rows, change, (((0,), (0,)), ((), ())))
     return product.reshape(kernel_KKIO.shape)
 
 
 def _kernel_by_onednn(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...]) -> bool:
-    if not _by_onednn(x_BHWI) or min(kernel_KKIO.shape[2:]) < _SOME:
+    if not by_onednn(x_BHWI) or min(kernel_KKIO.shape[2:]) < _SOME:
         return False
     b, h, w, _ = x_BHWI.shape
     small = strides == (1, 1) and h * w <= _SMALL
@@ -284,7 +290,7 @@ def _kernel_by_onednn(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...
 
 
 def _ends(
-    x_BHWI: Array, kernel_KKIO: Array, change_BHWO: Array, strides: tuple[int, ...], padding: _Pads
+    x_BHWI: Array, kernel_KKIO: Array, change_BHWO: Array, strides: tuple[int, ...], padding: Pads
 ) -> list[tuple[int, int]]:
     """Zeros around the images for the output's gradient to run over them, spread by the strides, K times K times."""
     return [
@@ -296,7 +302,7 @@ def _ends(
 
 
 def _gradient_by_kernel(
-    x_BHWI: Array, kernel_KKIO: Array, change_BHWO: Array, strides: tuple[int, ...], padding: _Pads
+    x_BHWI: Array, kernel_KKIO: Array, change_BHWO: Array, strides: tuple[int, ...], padding: Pads
 ) -> Array:
     """A convolution over images as large as its kernel, the output's gradient, which runs over them K times K times."""
     ends = _ends(x_BHWI, kernel_KKIO, change_BHWO, strides, padding)
@@ -307,7 +313,7 @@ def _gradient_by_kernel(
     return by_kernel_IKKO.transpose(1, 2, 0, 3)
 
 
-_convolve_on_cpu.defvjp(_forward, _backward)
+convolve_on_cpu.defvjp(_forward, gradients)
 
 
 def _turn(array: Array, axes: tuple[int, ...]) -> Array:
@@ -325,104 +331,3 @@ def apart(function: Callable[..., Array], *arrays: Array) -> Array:
     like = jax.eval_shape(function, *arrays)
     true = jax.lax.optimization_barrier(jnp.asarray(True))
     return jax.lax.cond(true, function, lambda *_: jnp.zeros(like.shape, like.dtype), *arrays)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def largest(x: Float[Array, '*any'], axes: tuple[int, ...]) -> Float[Array, '*fewer']:
-    """The maximum over axes that together hold four numbers; the gradient goes to the first of equal ones.
-
-    (jnp.max shares it among them, at the price of a count.)
-    """
-    return reduce(jnp.maximum, _parts(x, axes))
-
-
-def _largest_forward(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    parts, most = _parts(x, axes), largest(x, axes)
-    which = len(parts) - 1
-    for index in reversed(range(which)):
-        which = jnp.where(parts[index] == most, jnp.uint8(index), jnp.uint8(which))
-    return most, which
-
-
-def _largest_backward(axes: tuple[int, ...], which: Array, change: Array) -> tuple[Array]:
-    side = [2 if len(axes) == 2 else 4] * len(axes)
-
-    def spread(which: Array, change: Array) -> Array:
-        which, change = jnp.expand_dims(which, axes), jnp.expand_dims(change, axes)
-        numbers = jnp.arange(4, dtype=jnp.uint8).reshape(side)
-        numbers = jnp.expand_dims(numbers, [axis for axis in range(which.ndim) if axis not in axes])
-        return jnp.where(which == numbers, change, 0)
-
-    return (apart(spread, which, change),)
-
-
-largest.defvjp(_largest_forward, _largest_backward)
-
-
-def convolve_and_pool(
-    x_BHWI: Float[Array, 'B H W I'],
-    kernel_KKIO: Float[Array, 'K K I O'],
-    padding: Sequence[tuple[int, int]],
-    blocked: bool,
-) -> Float[Array, 'B H2 W2 P']:
-    """A convolution of stride 1, then the maximum of each four numbers; a CPU's cache holds what lies between.
-
-    Args:
-        blocked: whether the four are channels that lie O/4 apart, P = O/4, instead of 2x2 pixels, H2 = H/2 and P = O,
-            whose sides are even.
-    """
-    padding = tuple(map(tuple, padding))
-    if alone() and not _by_onednn(x_BHWI):
-        return _convolve_and_pool(x_BHWI, kernel_KKIO, padding, blocked)
-    fours, axes = _fours(convolve(x_BHWI, kernel_KKIO, (1, 1), padding), blocked)
-    return largest(fours, axes) if rearranged() else jnp.max(fours, axes)
-
-
-def _fours(x_BHWC: Array, blocked: bool) -> tuple[Array, tuple[int, ...]]:
-    b, h, w, c = x_BHWC.shape
-    if blocked:
-        return x_BHWC.reshape(b, h, w, 4, c // 4), (3,)
-    return x_BHWC.reshape(b, h // 2, 2, w // 2, 2, c), (2, 4)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _convolve_and_pool(x_BHWI: Array, kernel_KKIO: Array, padding: _Pads, blocked: bool) -> Array:
-    of_part = lambda x: (largest(*_fours(_convolve_on_cpu(x, kernel_KKIO, (1, 1), padding, False), blocked)), ())
-    return _in_parts(of_part, _count_parts(x_BHWI, kernel_KKIO), x_BHWI)[0]
-
-
-def _convolve_and_pool_forward(
-    x_BHWI: Array, kernel_KKIO: Array, padding: _Pads, blocked: bool
-) -> tuple[Array, tuple[Array, Array, Array]]:
-    def of_part(x_BHWI: Array) -> tuple[tuple[Array, Array], tuple[()]]:
-        wide = _convolve_on_cpu(x_BHWI, kernel_KKIO, (1, 1), padding, False)
-        return _largest_forward(*_fours(wide, blocked)), ()
-
-    (most, which), _ = _in_parts(of_part, _count_parts(x_BHWI, kernel_KKIO), x_BHWI)
-    return most, (x_BHWI, kernel_KKIO, which)
-
-
-def _convolve_and_pool_backward(
-    padding: _Pads, blocked: bool, saved: tuple[Array, Array, Array], change: Array
-) -> tuple[Array, Array]:
-    x_BHWI, kernel_KKIO, which = saved
-
-    def of_part(x_BHWI: Array, which: Array, change: Array) -> tuple[Array, Array]:
-        (change,) = _largest_backward((3,) if blocked else (2, 4), which, change)
-        sizes = [size + sum(ends) - len(kernel_KKIO) + 1 for size, ends in zip(x_BHWI.shape[1:], padding, strict=False)]
-        change_BHWO = change.reshape(len(x_BHWI), *sizes, kernel_KKIO.shape[-1])
-        return _backward((1, 1), padding, False, (x_BHWI, kernel_KKIO), change_BHWO)
-
-    return _in_parts(of_part, _count_parts(x_BHWI, kernel_KKIO, _SUMMED), x_BHWI, which, change)
-
-
-_convolve_and_pool.defvjp(_convolve_and_pool_forward, _convolve_and_pool_backward)
-
-
-def _parts(x: Array, axes: tuple[int, ...]) -> list[Array]:
-    parts = [x]
-    for axis in reversed(axes):
-        parts = [
-            jax.lax.index_in_dim(part, index, axis, keepdims=False) for index in range(x.shape[axis]) for part in parts
-        ]
-    return parts

@@ -14,8 +14,9 @@ from jaxtyping import Array, Float
 
 from fer_jax.draws import in_a_row
 from fer_jax.errors import UserError
-from fer_jax.models.convolution import convolve, convolve_and_pool, goes_in_rows, largest, rearranged
+from fer_jax.models.convolution import convolve, goes_in_rows, rearranged
 from fer_jax.models.initial import he_normal
+from fer_jax.models.pooling import convolve_and_pool, largest
 
 
 def check_side(model: nn.Module, images_BHWC: Array, least: int) -> None:

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax.models import convolution, winograd
-from fer_jax.models.convolution import as_written, convolve, convolve_and_pool, largest
+from fer_jax.models import convolution, pooling, winograd
+from fer_jax.models.convolution import as_written, convolve
+from fer_jax.models.pooling import convolve_and_pool, largest
 from tests.models.near import draw
 
 
@@ -17,7 +18,8 @@ def _with_gradients(function, *arrays):
 
 
 def _let_one_device_have_all(monkeypatch, in_parts):
-    monkeypatch.setattr(convolution, 'alone', lambda: True)
+    for module in (convolution, pooling):
+        monkeypatch.setattr(module, 'alone', lambda: True)
     monkeypatch.setattr(convolution, '_CACHED', 1500 if in_parts else 1 << 20)
 
 

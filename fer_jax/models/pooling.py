@@ -1,0 +1,128 @@
+"""Maxima of four numbers whose gradients are quick on a CPU, of an array and of a convolution.
+
+Shape letters: B images, H and W pixels, I and O input and output channels, K side of the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial, reduce
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from fer_jax.models.convolution import (
+    SUMMED,
+    Pads,
+    alone,
+    apart,
+    by_onednn,
+    convolve,
+    convolve_on_cpu,
+    count_parts,
+    gradients,
+    in_parts,
+    rearranged,
+)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def largest(x: Float[Array, '*any'], axes: tuple[int, ...]) -> Float[Array, '*fewer']:
+    """The maximum over axes that together hold four numbers; the gradient goes to the first of equal ones.
+
+    (jnp.max shares it among them, at the price of a count.)
+    """
+    return reduce(jnp.maximum, _parts(x, axes))
+
+
+def _largest_forward(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    parts, most = _parts(x, axes), largest(x, axes)
+    which = len(parts) - 1
+    for index in reversed(range(which)):
+        which = jnp.where(parts[index] == most, jnp.uint8(index), jnp.uint8(which))
+    return most, which
+
+
+def _largest_backward(axes: tuple[int, ...], which: Array, change: Array) -> tuple[Array]:
+    side = [2 if len(axes) == 2 else 4] * len(axes)
+
+    def spread(which: Array, change: Array) -> Array:
+        which, change = jnp.expand_dims(which, axes), jnp.expand_dims(change, axes)
+        numbers = jnp.arange(4, dtype=jnp.uint8).reshape(side)
+        numbers = jnp.expand_dims(numbers, [axis for axis in range(which.ndim) if axis not in axes])
+        return jnp.where(which == numbers, change, 0)
+
+    return (apart(spread, which, change),)
+
+
+largest.defvjp(_largest_forward, _largest_backward)
+
+
+def convolve_and_pool(
+    x_BHWI: Float[Array, 'B H W I'],
+    kernel_KKIO: Float[Array, 'K K I O'],
+    padding: Sequence[tuple[int, int]],
+    blocked: bool,
+) -> Float[Array, 'B H2 W2 P']:
+    """A convolution of stride 1, then the maximum of each four numbers; a CPU's cache holds what lies between.
+
+    Args:
+        blocked: whether the four are channels that lie O/4 apart, P = O/4, instead of 2x2 pixels, H2 = H/2 and P = O,
+            whose sides are even.
+    """
+    padding = tuple(map(tuple, padding))
+    if alone() and not by_onednn(x_BHWI):
+        return _convolve_and_pool(x_BHWI, kernel_KKIO, padding, blocked)
+    fours, axes = _fours(convolve(x_BHWI, kernel_KKIO, (1, 1), padding), blocked)
+    return largest(fours, axes) if rearranged() else jnp.max(fours, axes)
+
+
+def _fours(x_BHWC: Array, blocked: bool) -> tuple[Array, tuple[int, ...]]:
+    b, h, w, c = x_BHWC.shape
+    if blocked:
+        return x_BHWC.reshape(b, h, w, 4, c // 4), (3,)
+    return x_BHWC.reshape(b, h // 2, 2, w // 2, 2, c), (2, 4)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve_and_pool(x_BHWI: Array, kernel_KKIO: Array, padding: Pads, blocked: bool) -> Array:
+    of_part = lambda x: (largest(*_fours(convolve_on_cpu(x, kernel_KKIO, (1, 1), padding, False), blocked)), ())
+    return in_parts(of_part, count_parts(x_BHWI, kernel_KKIO), x_BHWI)[0]
+
+
+def _convolve_and_pool_forward(
+    x_BHWI: Array, kernel_KKIO: Array, padding: Pads, blocked: bool
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    def of_part(x_BHWI: Array) -> tuple[tuple[Array, Array], tuple[()]]:
+        wide = convolve_on_cpu(x_BHWI, kernel_KKIO, (1, 1), padding, False)
+        return _largest_forward(*_fours(wide, blocked)), ()
+
+    (most, which), _ = in_parts(of_part, count_parts(x_BHWI, kernel_KKIO), x_BHWI)
+    return most, (x_BHWI, kernel_KKIO, which)
+
+
+def _convolve_and_pool_backward(
+    padding: Pads, blocked: bool, saved: tuple[Array, Array, Array], change: Array
+) -> tuple[Array, Array]:
+    x_BHWI, kernel_KKIO, which = saved
+
+    def of_part(x_BHWI: Array, which: Array, change: Array) -> tuple[Array, Array]:
+        (change,) = _largest_backward((3,) if blocked else (2, 4), which, change)
+        sizes = [size + sum(ends) - len(kernel_KKIO) + 1 for size, ends in zip(x_BHWI.shape[1:], padding, strict=False)]
+        change_BHWO = change.reshape(len(x_BHWI), *sizes, kernel_KKIO.shape[-1])
+        return gradients((1, 1), padding, False, (x_BHWI, kernel_KKIO), change_BHWO)
+
+    return in_parts(of_part, count_parts(x_BHWI, kernel_KKIO, SUMMED), x_BHWI, which, change)
+
+
+_convolve_and_pool.defvjp(_convolve_and_pool_forward, _convolve_and_pool_backward)
+
+
+def _parts(x: Array, axes: tuple[int, ...]) -> list[Array]:
+    parts = [x]
+    for axis in reversed(axes):
+        parts = [
+            jax.lax.index_in_dim(part, index, axis, keepdims=False) for index in range(x.shape[axis]) for part in parts
+        ]
+    return parts

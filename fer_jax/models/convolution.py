@@ -81,6 +81,7 @@ def convolve(
 
 
 def by_onednn(x_BHWI: Array) -> bool:
+    """Whether oneDNN computes convolutions of such an array here."""
     return x_BHWI.dtype.name in onednn.types() and x_BHWI.size > 0
 
 

@@ -16,20 +16,26 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fer_jax.models import onednn, winograd
+from fer_jax.models.fusion import apart
 
 _AXES = ('NHWC', 'HWIO', 'NHWC')
-# Channels from which blocks with several columns are quicker than those of one, 3x3, and their gradient by kernel.
-_WINOGRAD, _WINOGRAD_KERNEL = 128, 192
-_WINOGRAD_PIXELS = 256  # of all images, so that a kernel's many numbers are used often enough
+# Channels from which blocks with several columns are quicker than those of one, 3x3, and their gradient by kernel: that
+# takes turned arrays where blocks have one column, which oneDNN's quick products of matrices do without.
+_WINOGRAD, _WINOGRAD_KERNEL, _WINOGRAD_KERNEL_ONEDNN = 128, 192, 48
+# Pixels of all images, so that a kernel's many numbers are used often enough; and where oneDNN has what does not go by
+# fewer products: its calls cost .1 ms each, of which there are six or more (1x48x48x64: 1.0 ms for .8; 32x12x12x64,
+# 5x5: 2.7 for 3.6; by kernel 8x12x12x256: 5.1 for 6.4, 4x8x8x256: 1.9 for 1.9).
+_PIXELS, _PIXELS_ROWS_ONEDNN, _PIXELS_KERNEL_ONEDNN = 256, 4096, 1024
 _ROWS = (4, 1)  # blocks of one column
 _IN_ROWS = {3: 48, 5: 16}  # channels from which blocks of one column are quicker than none, by the kernel's side
 _CACHED = 1 << 20  # numbers of a map: so many images at once stay in the cache from one step of theirs to the next
+_HELD = 1 << 22  # the same of blocks with several columns, mostly products of matrices, which want many images
 # A gradient by kernel sums over images, which are its convolution's channels: 16 images of 56x56x48 (3x3) took 47 ms
 # with 8 images a part, 56 with 4, 136 with 1. Maps of more numbers an image are left to the plain way.
 SUMMED, _LARGE = 8, 1 << 18
-# Where oneDNN has the rest (two cores with AVX-512): at 128 channels and 12x12 pixels Winograd's way took 20 ms of 22,
-# at 24x24 152 of 94. By kernel oneDNN took 17 ms of XLA's 22 (64 channels, 12x12, 5x5), 42 of 35 (48, 24x24, 3x3), of
-# one image 1.1 of 3.9 (64 to 128, 64x64, stride 2), and in bfloat16 14 of 31. It does not suit one channel: 2.0 of 1.3.
+# Plain gradients by a kernel where oneDNN has them (two cores with AVX-512): 17 ms of XLA's 22 (64 channels, 12x12,
+# 5x5), 42 of 35 (48, 24x24, 3x3), of one image 1.1 of 3.9 (64 to 128, 64x64, stride 2), and in bfloat16 14 of 31. It
+# does not suit one channel: 2.0 of 1.3.
 _SMALL, _FEW, _SOME = 150, 4200, 16
 # Under the kernel of a first layer: 10 ms of 32 for the gradient by one of 3x3x4x128 at 24x24 (128 images), 14 of 68
 # with 256 channels, 3.3 of 5.6 with 48, 17 of 33 for 5x5x1x32 at 48x48.
@@ -75,20 +81,14 @@ def convolve(
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(x_BHWI.shape[1:3], kernel_KKIO.shape[:2], strides, padding)
     how = tuple(strides), tuple(map(tuple, padding))
-    if rearranged() and (not few or by_onednn(x_BHWI) or _all_fewer(x_BHWI, kernel_KKIO, *how)):
+    if rearranged() and (not few or onednn.computes(x_BHWI) or _all_fewer(x_BHWI, kernel_KKIO, *how)):
         return convolve_on_cpu(x_BHWI, kernel_KKIO, *how, few)
     return _convolve(x_BHWI, kernel_KKIO, *how)
 
 
-def by_onednn(x_BHWI: Array) -> bool:
-    """Whether oneDNN computes convolutions of such an array here."""
-    return x_BHWI.dtype.name in onednn.types() and x_BHWI.size > 0
-
-
 def _all_fewer(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: Pads) -> bool:
-    """Whether convolution and both gradients go Winograd's way, and there are images enough for it."""
-    enough = x_BHWI.size // x_BHWI.shape[-1] >= _WINOGRAD_PIXELS
-    return enough and _suits(kernel_KKIO, strides, padding) and _is_wide(kernel_KKIO, _WINOGRAD_KERNEL)
+    """Whether convolution and both gradients go by blocks with several columns."""
+    return _suits(x_BHWI, kernel_KKIO, strides, padding) and _is_wide(kernel_KKIO, _WINOGRAD_KERNEL)
 
 
 def _convolve(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: Pads) -> Array:
@@ -101,8 +101,8 @@ def convolve_on_cpu(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...],
     block = _block(x_BHWI, kernel_KKIO, strides, padding, _rows_out(x_BHWI, kernel_KKIO, padding))
     if block:
         convolve = lambda x_BHWI: winograd.convolve(x_BHWI, kernel_KKIO, padding, block)
-        return _in_parts_if_rows(convolve, block, x_BHWI, kernel_KKIO)
-    if by_onednn(x_BHWI) and kernel_KKIO.shape[-1] >= _SOME:
+        return in_parts(lambda x: (convolve(x), ()), count_parts(x_BHWI, kernel_KKIO, block=block), x_BHWI)[0]
+    if onednn.computes(x_BHWI) and kernel_KKIO.shape[-1] >= _SOME:
         return onednn.convolve(x_BHWI, kernel_KKIO, padding, strides)
     return _convolve(x_BHWI, kernel_KKIO, strides, padding)
 
@@ -111,48 +111,61 @@ def _block(
     x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: Pads, rows: int
 ) -> tuple[int, int] | None:
     """Of Winograd's way, for so many rows of output or of the gradient by the input; None: others are quicker."""
-    small = x_BHWI.shape[1] * x_BHWI.shape[2] <= _SMALL
-    if not _suits(kernel_KKIO, strides, padding) or by_onednn(x_BHWI) and not small:
+    if not _suits(x_BHWI, kernel_KKIO, strides, padding):
         return None
     if _is_wide(kernel_KKIO, _WINOGRAD):
-        return _wide_block(x_BHWI, rows)
+        return _wide_block(rows)
     return _ROWS if goes_in_rows(x_BHWI, kernel_KKIO) else None
 
 
-def _wide_block(x_BHWI: Array, rows: int) -> tuple[int, int]:
-    return (2, 2) if rows % 4 or by_onednn(x_BHWI) else (4, 2)
+def _block_by_kernel(
+    x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: Pads, rows: int, few: bool
+) -> tuple[int, int] | None:
+    """The same for the gradient by the kernel, from so many rows of the output's."""
+    known = onednn.computes(x_BHWI)
+    if not _suits(x_BHWI, kernel_KKIO, strides, padding):
+        return None
+    enough = not known or _pixels(x_BHWI) >= _PIXELS_KERNEL_ONEDNN
+    if enough and _is_wide(kernel_KKIO, _WINOGRAD_KERNEL_ONEDNN if known else _WINOGRAD_KERNEL):
+        return _wide_block(rows)
+    # A gradient by kernel sums over images, which are its convolution's channels: 16 images of 56x56x48 (3x3) took 47
+    # ms with 8 images a part, 56 with 4, 136 with 1.
+    sums = x_BHWI.shape[0] >= SUMMED and _numbers(x_BHWI, kernel_KKIO) <= _LARGE
+    return _ROWS if sums and (known or not few) and goes_in_rows(x_BHWI, kernel_KKIO) else None
+
+
+def _wide_block(rows: int) -> tuple[int, int]:
+    return (2, 2) if rows % 4 else (4, 2)
 
 
 def _rows_out(x_BHWI: Array, kernel_KKIO: Array, padding: Pads) -> int:
     return x_BHWI.shape[1] + sum(padding[0]) - len(kernel_KKIO) + 1
 
 
-def _suits(kernel_KKIO: Array, strides: tuple[int, ...], padding: Pads) -> bool:
+def _suits(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: Pads) -> bool:
     """Whether Winograd's way suits this convolution, if it has channels enough."""
     side = len(kernel_KKIO)
     inside = all(0 <= end < side for ends in padding for end in ends)
-    square = side == kernel_KKIO.shape[1]
-    return strides == (1, 1) and inside and square and kernel_KKIO.dtype == jnp.float32 and side in _IN_ROWS
+    known = side == kernel_KKIO.shape[1] and side in _IN_ROWS and kernel_KKIO.dtype == jnp.float32
+    return known and strides == (1, 1) and inside and _pixels(x_BHWI) >= _PIXELS
 
 
 def _is_wide(kernel_KKIO: Array, channels: int) -> bool:
     return len(kernel_KKIO) == 3 and min(kernel_KKIO.shape[2:]) >= channels
 
 
+def _pixels(x_BHWC: Array) -> int:
+    """Of all images; of one where there may be any number, to be exported."""
+    b, h, w, _ = x_BHWC.shape
+    return (b if isinstance(b, int) else 1) * h * w
+
+
 def goes_in_rows(x_BHWI: Array, kernel_KKIO: Array) -> bool:
     """Whether blocks of one column pay for a convolution of stride 1: by its channels, where one device has all."""
     least = _IN_ROWS.get(len(kernel_KKIO))
-    single = kernel_KKIO.dtype == jnp.float32
-    enough = least is not None and min(kernel_KKIO.shape[2:]) >= least
-    return alone() and single and enough and not by_onednn(x_BHWI)
-
-
-def _in_parts_if_rows(
-    function: Callable[[Array], Array], block: tuple[int, int], x_BHWC: Array, kernel_KKIO: Array
-) -> Array:
-    """Wide blocks are mostly products of matrices, which want as many images as there are."""
-    parts = count_parts(x_BHWC, kernel_KKIO) if block == _ROWS else 1
-    return in_parts(lambda x_BHWC: (function(x_BHWC), ()), parts, x_BHWC)[0]
+    wide = least is not None and min(kernel_KKIO.shape[2:]) >= least
+    enough = not onednn.computes(x_BHWI) or _pixels(x_BHWI) >= _PIXELS_ROWS_ONEDNN
+    return alone() and kernel_KKIO.dtype == jnp.float32 and wide and enough
 
 
 def in_parts(function: Callable[..., tuple[Any, Any]], parts: int, *arrays: Array) -> tuple[Any, Any]:
@@ -172,12 +185,13 @@ def in_parts(function: Callable[..., tuple[Any, Any]], parts: int, *arrays: Arra
     return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), of_images), total
 
 
-def count_parts(x_BHWC: Array, kernel_KKIO: Array, images: int = 1) -> int:
-    """Into how many parts, of so many images at least, the cache holds one of which, where one device has them all."""
+def count_parts(x_BHWC: Array, kernel_KKIO: Array, images: int = 1, block: tuple[int, int] = _ROWS) -> int:
+    """Into how many parts, of so many images at least, memory near enough holds one of which; 1 on several devices."""
+    held = _CACHED if block == _ROWS else _HELD
     b = x_BHWC.shape[0]
     if not alone() or not isinstance(b, int):  # of any number, to be exported
         return 1
-    least = -(-b * _numbers(x_BHWC, kernel_KKIO) // _CACHED)
+    least = -(-b * _numbers(x_BHWC, kernel_KKIO) // held)
     most = max(1, b // images)
     equal = (parts for parts in range(max(1, min(least, most)), min(most, 4 * least) + 1) if b % parts == 0)
     return next(equal, 1)
@@ -207,16 +221,15 @@ def gradients(
     block = _block(x_BHWI, kernel_KKIO, *how, x_BHWI.shape[1])
     if block:
         pull = lambda change_BHWO: winograd.gradient_by_input(kernel_KKIO, change_BHWO, padding, block)
-        by_input = _in_parts_if_rows(pull, block, change_BHWO, kernel_KKIO)
-    elif by_onednn(x_BHWI) and (strides == (1, 1) or x_BHWI.dtype == jnp.bfloat16 and min(padding)[0] >= 0):
+        parts = count_parts(change_BHWO, kernel_KKIO, block=block)
+        by_input = in_parts(lambda change: (pull(change), ()), parts, change_BHWO)[0]
+    elif onednn.computes(x_BHWI) and (strides == (1, 1) or x_BHWI.dtype == jnp.bfloat16 and min(padding)[0] >= 0):
         by_input = onednn.gradient_by_input(kernel_KKIO, change_BHWO, x_BHWI.shape, padding, strides)
     else:
         by_input = _gradient_by_input(x_BHWI, kernel_KKIO, change_BHWO, *how)
-    suits = _suits(kernel_KKIO, *how)
-    if suits and _is_wide(kernel_KKIO, _WINOGRAD_KERNEL):
-        by_kernel = winograd.gradient_by_kernel(
-            x_BHWI, change_BHWO, 3, padding, _wide_block(x_BHWI, change_BHWO.shape[1])
-        )
+    block = _block_by_kernel(x_BHWI, kernel_KKIO, *how, change_BHWO.shape[1], few)
+    if block:
+        by_kernel = _gradient_by_kernel_in_parts(x_BHWI, kernel_KKIO, change_BHWO, padding, block)
     elif _few_numbers(kernel_KKIO):
         by_kernel = _product_of_patches(x_BHWI, kernel_KKIO, change_BHWO, *how)
     elif _kernel_by_onednn(x_BHWI, kernel_KKIO, strides):
@@ -224,8 +237,6 @@ def gradients(
         by_kernel = onednn.gradient_by_kernel(images, change, _ends(x_BHWI, kernel_KKIO, change_BHWO, *how), strides)
     elif few:
         (by_kernel,) = jax.linear_transpose(lambda kernel: _convolve(x_BHWI, kernel, *how), kernel_KKIO)(change_BHWO)
-    elif suits and _sums_in_rows(x_BHWI, kernel_KKIO):
-        by_kernel = _gradient_by_kernel_in_rows(x_BHWI, kernel_KKIO, change_BHWO, padding)
     else:
         by_kernel = _gradient_by_kernel(x_BHWI, kernel_KKIO, change_BHWO, *how)
     return by_input, by_kernel
@@ -242,19 +253,19 @@ def _gradient_by_input(
     return _convolve(change_BHWO, kernel_KKIO[::-1, ::-1].swapaxes(2, 3), strides, tuple(around))
 
 
-def _gradient_by_kernel_in_rows(x_BHWI: Array, kernel_KKIO: Array, change_BHWO: Array, padding: Pads) -> Array:
-    """Winograd's way, with blocks of one column, of as many images at a time as the cache holds."""
+def _gradient_by_kernel_in_parts(
+    x_BHWI: Array, kernel_KKIO: Array, change_BHWO: Array, padding: Pads, block: tuple[int, int]
+) -> Array:
+    """Winograd's way."""
 
     def of_part(x_BHWI: Array, change_BHWO: Array) -> tuple[tuple[()], Array]:
+        how = len(kernel_KKIO), padding, block
+        if block != _ROWS:
+            return (), winograd.gradient_by_kernel(x_BHWI, change_BHWO, *how)
         turned = _turn(x_BHWI, (3, 1, 2, 0)), _turn(change_BHWO, (1, 2, 0, 3))
-        return (), winograd.gradient_by_kernel_of_turned(*turned, len(kernel_KKIO), padding, _ROWS)
+        return (), winograd.gradient_by_kernel_of_turned(*turned, *how)
 
-    return in_parts(of_part, count_parts(x_BHWI, kernel_KKIO, SUMMED), x_BHWI, change_BHWO)[1]
-
-
-def _sums_in_rows(x_BHWI: Array, kernel_KKIO: Array) -> bool:
-    enough = x_BHWI.shape[0] >= SUMMED and _numbers(x_BHWI, kernel_KKIO) <= _LARGE
-    return enough and goes_in_rows(x_BHWI, kernel_KKIO)
+    return in_parts(of_part, count_parts(x_BHWI, kernel_KKIO, SUMMED, block), x_BHWI, change_BHWO)[1]
 
 
 def _few_numbers(kernel_KKIO: Array) -> bool:
@@ -277,13 +288,11 @@ def _product_of_patches(
     ]
     change = change_BHWO.reshape(-1, change_BHWO.shape[-1])
     rows = jnp.concatenate(under, -1).reshape(len(change), -1)
-    known = by_onednn(x_BHWI)
-    product = onednn.product(rows, change) if known else jax.lax.dot_general(rows, change, (((0,), (0,)), ((), ())))
-    return product.reshape(kernel_KKIO.shape)
+    return winograd.multiply(rows, change, (True, False)).reshape(kernel_KKIO.shape)
 
 
 def _kernel_by_onednn(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...]) -> bool:
-    if not by_onednn(x_BHWI) or min(kernel_KKIO.shape[2:]) < _SOME:
+    if not onednn.computes(x_BHWI) or min(kernel_KKIO.shape[2:]) < _SOME:
         return False
     b, h, w, _ = x_BHWI.shape
     small = strides == (1, 1) and h * w <= _SMALL
@@ -320,15 +329,3 @@ convolve_on_cpu.defvjp(_forward, gradients)
 def _turn(array: Array, axes: tuple[int, ...]) -> Array:
     """The array with its axes in that order. Fused with ReLU or a pool's gradient, 9 MB take 90 ms instead of 10."""
     return apart(partial(jnp.transpose, axes=axes), array)
-
-
-def apart(function: Callable[..., Array], *arrays: Array) -> Array:
-    """`function(*arrays)` as a computation of its own, which XLA fuses with nothing before or after it.
-
-    XLA's CPU backend makes one loop of whatever is element by element, be it that the loop then reads across the grain
-    of the cache, or makes an array again for each of its readers. Nothing is fused into or out of the branch of a
-    condition; that it is always true XLA does not see.
-    """
-    like = jax.eval_shape(function, *arrays)
-    true = jax.lax.optimization_barrier(jnp.asarray(True))
-    return jax.lax.cond(true, function, lambda *_: jnp.zeros(like.shape, like.dtype), *arrays)

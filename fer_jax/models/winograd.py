@@ -19,6 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from fer_jax.models import onednn
+from fer_jax.models.fusion import apart
+
 Grid = list[list[Array]]
 Matrix = Sequence[Sequence[float]]
 Padding = Sequence[tuple[int, int]]
@@ -51,7 +54,7 @@ def gradient_by_kernel(
     x_BHWI: Float[Array, 'B H W I'], change_BHWO: Float[Array, 'B H2 W2 O'], side: int, padding: Padding, block: Block
 ) -> Float[Array, 'K K I O']:
     """The gradient of `convolve` by its kernel, where blocks have several columns: each step's transpose, backwards."""
-    product = lambda x, change: _rows(x).T @ _rows(change)
+    product = lambda x, change: multiply(_rows(x), _rows(change), (True, False))
     kernel = _gradient_by_kernel((x_BHWI, 1), (change_BHWO, 1), side, padding, block, product)
     return jnp.stack([jnp.stack(row) for row in kernel])
 
@@ -85,7 +88,7 @@ def _convolve(x_BHWI: Array, kernel_KKIO: Array, padding: Padding, block: Block,
         if block[1] == 1:
             # XLA has quick convolutions only for kernels whose output channels come last.
             return _along_rows(x, (weights.swapaxes(1, 2) if by else weights)[None], padding[1])
-        return jax.lax.dot_general(x, weights, (((3,), (by,)), ((), ())))
+        return multiply(_rows(x), weights, (False, bool(by))).reshape(*x.shape[:3], -1)
 
     outputs = _both_ways(of_output, _pairs(product, inputs, kernel))
     pixels = jnp.stack([jnp.stack(row, 3) for row in outputs], 2)
@@ -112,6 +115,8 @@ def _gradient_by_kernel(
 
 
 def _along_rows(x_BHWI: Array, kernel_1KIO: Array, ends: tuple[int, int]) -> Array:
+    if onednn.computes(x_BHWI):
+        return onednn.convolve(x_BHWI, kernel_1KIO, [(0, 0), ends])
     return jax.lax.conv_general_dilated(
         x_BHWI, kernel_1KIO, (1, 1), [(0, 0), ends], dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
@@ -136,7 +141,8 @@ def _blocks(
     wide = [count + extra for count, extra in zip(counts, more, strict=True)]
     before, sizes, after = array.shape[:axis], array.shape[axis : axis + 2], array.shape[axis + 2 :]
     ends = [(low, n * many - size - low) for low, n, many, size in zip(lows, wide, block, sizes, strict=True)]
-    array = jnp.pad(array, [(0, 0)] * len(before) + ends + [(0, 0)] * len(after))
+    pad = functools.partial(jnp.pad, pad_width=[(0, 0)] * len(before) + ends + [(0, 0)] * len(after))
+    array = apart(pad, array)  # or what comes before, such as a batch norm's gradient, is made again for each entry
     array = array.reshape(*before, wide[0], block[0], wide[1], block[1], *after)
 
     def part(index: int, way: int) -> tuple[slice, int]:
@@ -149,6 +155,13 @@ def _blocks(
 
 def _pairs(product: Callable[[Array, Array], Array], one: Grid, other: Grid) -> Grid:
     return [[product(*pair) for pair in zip(*rows, strict=True)] for rows in zip(one, other, strict=True)]
+
+
+def multiply(first: Array, second: Array, transposed: tuple[bool, bool]) -> Array:
+    """The product of two matrices, either of which may be given transposed: turning a large one takes as long."""
+    if onednn.computes(first):
+        return onednn.product(first, second, transposed)
+    return jax.lax.dot_general(first, second, (((not transposed[0],), (int(transposed[1]),)), ((), ())))
 
 
 def _rows(x: Array) -> Array:

@@ -44,7 +44,7 @@ def test_convolution_and_its_gradients_are_xlas(side, kernel, stride, padding):
 @pytest.mark.parametrize('padding', ['SAME', 'VALID'])
 @pytest.mark.parametrize('side', [6, 7])
 def test_convolution_by_fewer_products_and_its_gradients_are_xlas(side, padding):
-    x, weights = draw(2, side, side + 3, 192), draw(3, 3, 192, 200)
+    x, weights = draw(5, side, side + 3, 192), draw(3, 3, 192, 200)
     ours = jax.jit(lambda *arrays: _with_gradients(lambda x, w: convolve(x, w, (1, 1), padding), *arrays))
     assert 'stablehlo.convolution' not in ours.lower(x, weights).as_text()
     plain = lambda x, w: jax.lax.conv_general_dilated(x, w, (1, 1), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
@@ -70,7 +70,7 @@ def test_of_few_images_and_channels_the_plain_convolution_is_taken(images, chann
 @pytest.mark.parametrize('in_parts', [False, True])
 def test_convolution_by_fewer_rows_and_its_gradients_are_xlas(kernel, channels, padding, side, in_parts, monkeypatch):
     _let_one_device_have_all(monkeypatch, in_parts)
-    x, weights = draw(6, side, side + 3, channels), draw(kernel, kernel, channels, channels + 4)
+    x, weights = draw(12, side, side + 3, channels), draw(kernel, kernel, channels, channels + 4)
     ours = jax.jit(lambda *arrays: _with_gradients(lambda x, w: convolve(x, w, (1, 1), padding), *arrays))
     program = ours.lower(x, weights).as_text()
     assert f'tensor<1x{kernel}x{channels}x{channels + 4}xf32>' in program

@@ -19,13 +19,9 @@ from fer_jax.models import onednn, winograd
 from fer_jax.models.fusion import apart
 
 _AXES = ('NHWC', 'HWIO', 'NHWC')
-# Channels from which blocks with several columns are quicker than those of one, 3x3, and their gradient by kernel: that
-# takes turned arrays where blocks have one column, which oneDNN's quick products of matrices do without.
-_WINOGRAD, _WINOGRAD_KERNEL, _WINOGRAD_KERNEL_ONEDNN = 128, 192, 48
-# Pixels of all images, so that a kernel's many numbers are used often enough; and where oneDNN has what does not go by
-# fewer products: its calls cost .1 ms each, of which there are six or more (1x48x48x64: 1.0 ms for .8; 32x12x12x64,
-# 5x5: 2.7 for 3.6; by kernel 8x12x12x256: 5.1 for 6.4, 4x8x8x256: 1.9 for 1.9).
-_PIXELS, _PIXELS_ROWS_ONEDNN, _PIXELS_KERNEL_ONEDNN = 256, 4096, 1024
+# Channels from which blocks with several columns are quicker than those of one, 3x3, and their gradient by kernel.
+_WINOGRAD, _WINOGRAD_KERNEL = 128, 192
+_PIXELS = 256  # of all images, from which fewer products pay: a kernel's many numbers are used often enough
 _ROWS = (4, 1)  # blocks of one column
 _IN_ROWS = {3: 48, 5: 16}  # channels from which blocks of one column are quicker than none, by the kernel's side
 _CACHED = 1 << 20  # numbers of a map: so many images at once stay in the cache from one step of theirs to the next
@@ -81,9 +77,19 @@ def convolve(
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(x_BHWI.shape[1:3], kernel_KKIO.shape[:2], strides, padding)
     how = tuple(strides), tuple(map(tuple, padding))
-    if rearranged() and (not few or onednn.computes(x_BHWI) or _all_fewer(x_BHWI, kernel_KKIO, *how)):
+    if rearranged() and (not few or _by_onednn(x_BHWI, few) or _all_fewer(x_BHWI, kernel_KKIO, *how)):
         return convolve_on_cpu(x_BHWI, kernel_KKIO, *how, few)
     return _convolve(x_BHWI, kernel_KKIO, *how)
+
+
+def _by_onednn(x_BHWI: Array, few: bool) -> bool:
+    """Whether oneDNN computes what is not computed by fewer products.
+
+    In float32 it is left to translators: two cores with AVX-512 made a step of theirs in .75 to .94 of the time, of
+    classifiers in .90 to 1.06, which does not pay for programs that are compiled anew at every start.
+    """
+    known = x_BHWI.dtype.name in onednn.types() and x_BHWI.size > 0
+    return known and (few or x_BHWI.dtype != jnp.float32)
 
 
 def _all_fewer(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: Pads) -> bool:
@@ -102,7 +108,7 @@ def convolve_on_cpu(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...],
     if block:
         convolve = lambda x_BHWI: winograd.convolve(x_BHWI, kernel_KKIO, padding, block)
         return in_parts(lambda x: (convolve(x), ()), count_parts(x_BHWI, kernel_KKIO, block=block), x_BHWI)[0]
-    if onednn.computes(x_BHWI) and kernel_KKIO.shape[-1] >= _SOME:
+    if _by_onednn(x_BHWI, few) and kernel_KKIO.shape[-1] >= _SOME:
         return onednn.convolve(x_BHWI, kernel_KKIO, padding, strides)
     return _convolve(x_BHWI, kernel_KKIO, strides, padding)
 
@@ -115,23 +121,19 @@ def _block(
         return None
     if _is_wide(kernel_KKIO, _WINOGRAD):
         return _wide_block(rows)
-    return _ROWS if goes_in_rows(x_BHWI, kernel_KKIO) else None
+    return _ROWS if goes_in_rows(kernel_KKIO) else None
 
 
 def _block_by_kernel(
     x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: Pads, rows: int, few: bool
 ) -> tuple[int, int] | None:
     """The same for the gradient by the kernel, from so many rows of the output's."""
-    known = onednn.computes(x_BHWI)
     if not _suits(x_BHWI, kernel_KKIO, strides, padding):
         return None
-    enough = not known or _pixels(x_BHWI) >= _PIXELS_KERNEL_ONEDNN
-    if enough and _is_wide(kernel_KKIO, _WINOGRAD_KERNEL_ONEDNN if known else _WINOGRAD_KERNEL):
+    if _is_wide(kernel_KKIO, _WINOGRAD_KERNEL):
         return _wide_block(rows)
-    # A gradient by kernel sums over images, which are its convolution's channels: 16 images of 56x56x48 (3x3) took 47
-    # ms with 8 images a part, 56 with 4, 136 with 1.
     sums = x_BHWI.shape[0] >= SUMMED and _numbers(x_BHWI, kernel_KKIO) <= _LARGE
-    return _ROWS if sums and (known or not few) and goes_in_rows(x_BHWI, kernel_KKIO) else None
+    return _ROWS if sums and not few and goes_in_rows(kernel_KKIO) else None
 
 
 def _wide_block(rows: int) -> tuple[int, int]:
@@ -160,12 +162,11 @@ def _pixels(x_BHWC: Array) -> int:
     return (b if isinstance(b, int) else 1) * h * w
 
 
-def goes_in_rows(x_BHWI: Array, kernel_KKIO: Array) -> bool:
+def goes_in_rows(kernel_KKIO: Array) -> bool:
     """Whether blocks of one column pay for a convolution of stride 1: by its channels, where one device has all."""
     least = _IN_ROWS.get(len(kernel_KKIO))
     wide = least is not None and min(kernel_KKIO.shape[2:]) >= least
-    enough = not onednn.computes(x_BHWI) or _pixels(x_BHWI) >= _PIXELS_ROWS_ONEDNN
-    return alone() and kernel_KKIO.dtype == jnp.float32 and wide and enough
+    return alone() and kernel_KKIO.dtype == jnp.float32 and wide
 
 
 def in_parts(function: Callable[..., tuple[Any, Any]], parts: int, *arrays: Array) -> tuple[Any, Any]:
@@ -223,7 +224,7 @@ def gradients(
         pull = lambda change_BHWO: winograd.gradient_by_input(kernel_KKIO, change_BHWO, padding, block)
         parts = count_parts(change_BHWO, kernel_KKIO, block=block)
         by_input = in_parts(lambda change: (pull(change), ()), parts, change_BHWO)[0]
-    elif onednn.computes(x_BHWI) and (strides == (1, 1) or x_BHWI.dtype == jnp.bfloat16 and min(padding)[0] >= 0):
+    elif _by_onednn(x_BHWI, few) and (strides == (1, 1) or x_BHWI.dtype == jnp.bfloat16 and min(padding)[0] >= 0):
         by_input = onednn.gradient_by_input(kernel_KKIO, change_BHWO, x_BHWI.shape, padding, strides)
     else:
         by_input = _gradient_by_input(x_BHWI, kernel_KKIO, change_BHWO, *how)
@@ -231,8 +232,8 @@ def gradients(
     if block:
         by_kernel = _gradient_by_kernel_in_parts(x_BHWI, kernel_KKIO, change_BHWO, padding, block)
     elif _few_numbers(kernel_KKIO):
-        by_kernel = _product_of_patches(x_BHWI, kernel_KKIO, change_BHWO, *how)
-    elif _kernel_by_onednn(x_BHWI, kernel_KKIO, strides):
+        by_kernel = _product_of_patches(x_BHWI, kernel_KKIO, change_BHWO, *how, few)
+    elif _kernel_by_onednn(x_BHWI, kernel_KKIO, strides, few):
         images, change = _turn(x_BHWI, (1, 2, 3, 0)), _turn(change_BHWO, (1, 2, 0, 3))
         by_kernel = onednn.gradient_by_kernel(images, change, _ends(x_BHWI, kernel_KKIO, change_BHWO, *how), strides)
     elif few:
@@ -275,7 +276,7 @@ def _few_numbers(kernel_KKIO: Array) -> bool:
 
 
 def _product_of_patches(
-    x_BHWI: Array, kernel_KKIO: Array, change_BHWO: Array, strides: tuple[int, ...], padding: Pads
+    x_BHWI: Array, kernel_KKIO: Array, change_BHWO: Array, strides: tuple[int, ...], padding: Pads, few: bool
 ) -> Array:
     """The gradient by the kernel as one product: of all that lay under it, and the output's gradient."""
     h, w = change_BHWO.shape[1:3]
@@ -288,11 +289,13 @@ def _product_of_patches(
     ]
     change = change_BHWO.reshape(-1, change_BHWO.shape[-1])
     rows = jnp.concatenate(under, -1).reshape(len(change), -1)
-    return winograd.multiply(rows, change, (True, False)).reshape(kernel_KKIO.shape)
+    known = _by_onednn(x_BHWI, few)
+    product = onednn.product(rows, change) if known else jax.lax.dot_general(rows, change, (((0,), (0,)), ((), ())))
+    return product.reshape(kernel_KKIO.shape)
 
 
-def _kernel_by_onednn(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...]) -> bool:
-    if not onednn.computes(x_BHWI) or min(kernel_KKIO.shape[2:]) < _SOME:
+def _kernel_by_onednn(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], few: bool) -> bool:
+    if not _by_onednn(x_BHWI, few) or min(kernel_KKIO.shape[2:]) < _SOME:
         return False
     b, h, w, _ = x_BHWI.shape
     small = strides == (1, 1) and h * w <= _SMALL

@@ -101,7 +101,7 @@ class ConvMaxPool(nn.Module):
         x_BHWI = x_BHWI.astype(self.dtype)
         blocked = self.blocked
         if blocked is None:
-            blocked = rearranged() and i <= 16 and not goes_in_rows(x_BHWI, kernel)
+            blocked = rearranged() and i <= 16 and not goes_in_rows(kernel)
         pad = self.kernel_size // 2
         if h % 2 or w % 2:
             return max_pool_2x2(convolve(x_BHWI, kernel, (1, 1), [(pad, pad)] * 2)) + bias

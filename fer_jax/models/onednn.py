@@ -41,11 +41,6 @@ def types() -> tuple[str, ...]:
     return _types_here()
 
 
-def computes(x: Array) -> bool:
-    """Whether oneDNN computes convolutions of such an array here."""
-    return x.dtype.name in types() and x.size > 0
-
-
 @contextlib.contextmanager
 def without() -> Iterator[None]:
     """Programs traced within call no oneDNN: those are kept once compiled, which is worth more to a short command.
@@ -124,13 +119,10 @@ def convolve(
     return _call('convolution', {'onednn_conv_config': config}, like, x, kernel)
 
 
-def product(
-    first: Float[Array, 'N I'], second: Float[Array, 'I O'], transposed: tuple[bool, bool] = (False, False)
-) -> Float[Array, 'N O']:
-    """The product of two matrices, either of which may be given transposed."""
-    like = jax.ShapeDtypeStruct((first.shape[transposed[0]], second.shape[not transposed[1]]), first.dtype)
-    config = {'transpose_a': transposed[0], 'transpose_b': transposed[1]}
-    return _call('matmul', {'onednn_matmul_config': config}, like, first, second)
+def product(first: Float[Array, 'N I'], second: Float[Array, 'N O']) -> Float[Array, 'I O']:
+    """The first matrix transposed, times the second."""
+    like = jax.ShapeDtypeStruct((first.shape[1], second.shape[1]), first.dtype)
+    return _call('matmul', {'onednn_matmul_config': {'transpose_a': True}}, like, first, second)
 
 
 def _call(name: str, config: dict, like: jax.ShapeDtypeStruct, *arrays: Array) -> Array:

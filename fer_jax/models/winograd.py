@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from fer_jax.models import onednn
 from fer_jax.models.fusion import apart
 
 Grid = list[list[Array]]
@@ -54,7 +53,7 @@ def gradient_by_kernel(
     x_BHWI: Float[Array, 'B H W I'], change_BHWO: Float[Array, 'B H2 W2 O'], side: int, padding: Padding, block: Block
 ) -> Float[Array, 'K K I O']:
     """The gradient of `convolve` by its kernel, where blocks have several columns: each step's transpose, backwards."""
-    product = lambda x, change: multiply(_rows(x), _rows(change), (True, False))
+    product = lambda x, change: _rows(x).T @ _rows(change)
     kernel = _gradient_by_kernel((x_BHWI, 1), (change_BHWO, 1), side, padding, block, product)
     return jnp.stack([jnp.stack(row) for row in kernel])
 
@@ -88,7 +87,7 @@ def _convolve(x_BHWI: Array, kernel_KKIO: Array, padding: Padding, block: Block,
         if block[1] == 1:
             # XLA has quick convolutions only for kernels whose output channels come last.
             return _along_rows(x, (weights.swapaxes(1, 2) if by else weights)[None], padding[1])
-        return multiply(_rows(x), weights, (False, bool(by))).reshape(*x.shape[:3], -1)
+        return jax.lax.dot_general(x, weights, (((3,), (by,)), ((), ())))
 
     outputs = _both_ways(of_output, _pairs(product, inputs, kernel))
     pixels = jnp.stack([jnp.stack(row, 3) for row in outputs], 2)
@@ -115,8 +114,6 @@ def _gradient_by_kernel(
 
 
 def _along_rows(x_BHWI: Array, kernel_1KIO: Array, ends: tuple[int, int]) -> Array:
-    if onednn.computes(x_BHWI):
-        return onednn.convolve(x_BHWI, kernel_1KIO, [(0, 0), ends])
     return jax.lax.conv_general_dilated(
         x_BHWI, kernel_1KIO, (1, 1), [(0, 0), ends], dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
@@ -155,13 +152,6 @@ def _blocks(
 
 def _pairs(product: Callable[[Array, Array], Array], one: Grid, other: Grid) -> Grid:
     return [[product(*pair) for pair in zip(*rows, strict=True)] for rows in zip(one, other, strict=True)]
-
-
-def multiply(first: Array, second: Array, transposed: tuple[bool, bool]) -> Array:
-    """The product of two matrices, either of which may be given transposed: turning a large one takes as long."""
-    if onednn.computes(first):
-        return onednn.product(first, second, transposed)
-    return jax.lax.dot_general(first, second, (((not transposed[0],), (int(transposed[1]),)), ((), ())))
 
 
 def _rows(x: Array) -> Array:

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, UInt8
 from tqdm import tqdm
 
 from fer_jax.data.preprocess import Preprocessing, views
+from fer_jax.models.fusion import for_each_member
 from fer_jax.training.mesh import Placement
 
 _BUSY = 64  # inputs of a device; argued, not measured: a batch of convolutions with different kernels is a grouped one
@@ -65,7 +66,7 @@ def make_predict(
             n, v = inputs_NVSSC.shape[:2]
             devices = placement.num_devices if placement else 1
             one_by_one = alone or jax.default_backend() == 'cpu' or n * v >= _BUSY * devices
-        return jax.lax.map(logits_of, variables_M) if one_by_one else jax.vmap(logits_of)(variables_M)
+        return for_each_member(logits_of, variables_M) if one_by_one else jax.vmap(logits_of)(variables_M)
 
     return predict
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
 from fer_jax.data.preprocess import Preprocessing, views
+from fer_jax.models.fusion import for_each_member
 
 _NOTHING = 1e-12  # a map whose highest value is less than this shows nothing and stays as it is
 
@@ -40,7 +41,7 @@ def make_saliency(
     @jax.jit
     def saliency(variables_M: Any, images_NHWC: Array, classes_N: Array) -> Array:
         inputs_NSSC = views(images_NHWC, 'none', preprocessing)[0]
-        heat_MNHW = jax.lax.map(lambda variables: of_member(variables, inputs_NSSC, classes_N), variables_M)
+        heat_MNHW = for_each_member(lambda variables: of_member(variables, inputs_NSSC, classes_N), variables_M)
         return jax.image.resize(heat_MNHW.mean(0), inputs_NSSC.shape[:3], 'bilinear')
 
     return saliency

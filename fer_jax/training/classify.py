@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Key
 
 from fer_jax.data.augment import Augmentation, augment
 from fer_jax.data.preprocess import Preprocessing, normalize
+from fer_jax.models.fusion import for_each_member
 from fer_jax.training.state import TaskState, no_steps
 
 
@@ -166,7 +167,7 @@ def teach(
 
     # One after the other: batched convolutions with different kernels are slower on a CPU.
     of_groups = [
-        jax.lax.map(functools.partial(read, teacher), of_group)
+        for_each_member(functools.partial(read, teacher), of_group)
         for teacher, of_group in zip(teachers, variables, strict=True)
     ]
     return jnp.concatenate(of_groups).mean(0)

@@ -7,6 +7,7 @@ import pytest
 
 from fer_jax.models import convolution, pooling, winograd
 from fer_jax.models.convolution import as_written, convolve
+from fer_jax.models.fusion import for_each_member
 from fer_jax.models.pooling import convolve_and_pool, largest
 from tests.models.near import draw
 
@@ -167,6 +168,14 @@ def test_convolutions_of_several_members_are_each_ones():
     together = jax.jit(jax.vmap(both))(x, weights)
     for member in range(3):
         assert_agree([part[member] for part in together], both(x[member], weights[member]), 1e-6)
+
+
+@pytest.mark.parametrize('members', [1, 3])
+def test_each_member_is_given_its_own_variables(members):
+    variables = {'a': jnp.arange(2.0 * members).reshape(members, 2), 'b': jnp.arange(10, 10 + members)}
+    found = jax.jit(lambda variables: for_each_member(lambda one: (one['a'] * 2, one['b']), variables))(variables)
+    for given, expected in zip(found, (variables['a'] * 2, variables['b']), strict=True):
+        np.testing.assert_array_equal(given, expected)
 
 
 @pytest.mark.parametrize(('shape', 'axes'), [((3, 4, 2, 5, 2, 6), (2, 4)), ((3, 4, 5, 4, 6), (3,))])

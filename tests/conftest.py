@@ -14,8 +14,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 if os.environ.pop('PYTHONDONTWRITEBYTECODE', None):  # hundreds of processes would compile our modules, each anew
     sys.dont_write_bytecode = False
-# Programs with its calls are compiled anew in every process. tests/models/test_onednn.py, test_launch.py and
-# training/test_resume.py have them.
+# Programs with its calls are compiled anew in every process. tests/models/test_onednn.py and test_launch.py have them.
 os.environ.setdefault('FER_JAX_ONEDNN', '0')
 os.environ['XLA_FLAGS'] = ' '.join(
     [QUICKLY, '--xla_force_host_platform_device_count=8', os.environ.get('XLA_FLAGS', '')]

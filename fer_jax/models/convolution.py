@@ -21,7 +21,7 @@ from fer_jax.models.fusion import apart
 _AXES = ('NHWC', 'HWIO', 'NHWC')
 # Channels from which blocks with several columns are quicker than those of one, 3x3, and their gradient by kernel.
 _WINOGRAD, _WINOGRAD_KERNEL = 128, 192
-_PIXELS = 256  # of all images, from which fewer products pay: a kernel's many numbers are used often enough
+_PIXELS = 256  # of all images given at once, from which fewer products pay: a kernel's many numbers are used enough
 _ROWS = (4, 1)  # blocks of one column
 _IN_ROWS = {3: 48, 5: 16}  # channels from which blocks of one column are quicker than none, by the kernel's side
 _CACHED = 1 << 20  # numbers of a map: so many images at once stay in the cache from one step of theirs to the next
@@ -29,10 +29,10 @@ _HELD = 1 << 22  # the same of blocks with several columns, mostly products of m
 # A gradient by kernel sums over images, which are its convolution's channels: 16 images of 56x56x48 (3x3) took 47 ms
 # with 8 images a part, 56 with 4, 136 with 1. Maps of more numbers an image are left to the plain way.
 SUMMED, _LARGE = 8, 1 << 18
-# Plain gradients by a kernel where oneDNN has them (two cores with AVX-512): 17 ms of XLA's 22 (64 channels, 12x12,
-# 5x5), 42 of 35 (48, 24x24, 3x3), of one image 1.1 of 3.9 (64 to 128, 64x64, stride 2), and in bfloat16 14 of 31. It
-# does not suit one channel: 2.0 of 1.3.
-_SMALL, _FEW, _SOME = 150, 4200, 16
+# Plain gradients by a kernel where oneDNN has them (two cores with AVX-512): in bfloat16 14 ms of XLA's 31 (48
+# channels, 24x24, 3x3), in float32 42 of 35, but of one image 1.1 of 3.9 (64 to 128, 64x64, stride 2). It does not
+# suit one channel: 2.0 of 1.3.
+_FEW, _SOME = 4200, 16
 # Under the kernel of a first layer: 10 ms of 32 for the gradient by one of 3x3x4x128 at 24x24 (128 images), 14 of 68
 # with 256 channels, 3.3 of 5.6 with 48, 17 of 33 for 5x5x1x32 at 48x48.
 _NUMBERS = 40
@@ -77,18 +77,18 @@ def convolve(
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(x_BHWI.shape[1:3], kernel_KKIO.shape[:2], strides, padding)
     how = tuple(strides), tuple(map(tuple, padding))
-    if rearranged() and (not few or _by_onednn(x_BHWI, few) or _all_fewer(x_BHWI, kernel_KKIO, *how)):
+    if rearranged() and (not few or by_onednn(x_BHWI, few) or _all_fewer(x_BHWI, kernel_KKIO, *how)):
         return convolve_on_cpu(x_BHWI, kernel_KKIO, *how, few)
     return _convolve(x_BHWI, kernel_KKIO, *how)
 
 
-def _by_onednn(x_BHWI: Array, few: bool) -> bool:
+def by_onednn(x_BHWI: Array, few: bool) -> bool:
     """Whether oneDNN computes what is not computed by fewer products.
 
     In float32 it is left to translators: two cores with AVX-512 made a step of theirs in .75 to .94 of the time, of
     classifiers in .90 to 1.06, which does not pay for programs that are compiled anew at every start.
     """
-    known = x_BHWI.dtype.name in onednn.types() and x_BHWI.size > 0
+    known = x_BHWI.dtype.name in onednn.types() and isinstance(x_BHWI.shape[0], int) and x_BHWI.size > 0
     return known and (few or x_BHWI.dtype != jnp.float32)
 
 
@@ -108,7 +108,7 @@ def convolve_on_cpu(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...],
     if block:
         convolve = lambda x_BHWI: winograd.convolve(x_BHWI, kernel_KKIO, padding, block)
         return in_parts(lambda x: (convolve(x), ()), count_parts(x_BHWI, kernel_KKIO, block=block), x_BHWI)[0]
-    if _by_onednn(x_BHWI, few) and kernel_KKIO.shape[-1] >= _SOME:
+    if by_onednn(x_BHWI, few) and kernel_KKIO.shape[-1] >= _SOME:
         return onednn.convolve(x_BHWI, kernel_KKIO, padding, strides)
     return _convolve(x_BHWI, kernel_KKIO, strides, padding)
 
@@ -224,7 +224,7 @@ def gradients(
         pull = lambda change_BHWO: winograd.gradient_by_input(kernel_KKIO, change_BHWO, padding, block)
         parts = count_parts(change_BHWO, kernel_KKIO, block=block)
         by_input = in_parts(lambda change: (pull(change), ()), parts, change_BHWO)[0]
-    elif _by_onednn(x_BHWI, few) and (strides == (1, 1) or x_BHWI.dtype == jnp.bfloat16 and min(padding)[0] >= 0):
+    elif by_onednn(x_BHWI, few) and (strides == (1, 1) or x_BHWI.dtype == jnp.bfloat16 and min(padding)[0] >= 0):
         by_input = onednn.gradient_by_input(kernel_KKIO, change_BHWO, x_BHWI.shape, padding, strides)
     else:
         by_input = _gradient_by_input(x_BHWI, kernel_KKIO, change_BHWO, *how)
@@ -233,7 +233,7 @@ def gradients(
         by_kernel = _gradient_by_kernel_in_parts(x_BHWI, kernel_KKIO, change_BHWO, padding, block)
     elif _few_numbers(kernel_KKIO):
         by_kernel = _product_of_patches(x_BHWI, kernel_KKIO, change_BHWO, *how, few)
-    elif _kernel_by_onednn(x_BHWI, kernel_KKIO, strides, few):
+    elif _kernel_by_onednn(x_BHWI, kernel_KKIO, few):
         images, change = _turn(x_BHWI, (1, 2, 3, 0)), _turn(change_BHWO, (1, 2, 0, 3))
         by_kernel = onednn.gradient_by_kernel(images, change, _ends(x_BHWI, kernel_KKIO, change_BHWO, *how), strides)
     elif few:
@@ -288,18 +288,16 @@ def _product_of_patches(
         for x in range(kernel_KKIO.shape[1])
     ]
     change = change_BHWO.reshape(-1, change_BHWO.shape[-1])
-    rows = jnp.concatenate(under, -1).reshape(len(change), -1)
-    known = _by_onednn(x_BHWI, few)
+    rows = jnp.concatenate(under, -1).reshape(len(change), kernel_KKIO.size // kernel_KKIO.shape[-1])
+    known = by_onednn(x_BHWI, few)
     product = onednn.product(rows, change) if known else jax.lax.dot_general(rows, change, (((0,), (0,)), ((), ())))
     return product.reshape(kernel_KKIO.shape)
 
 
-def _kernel_by_onednn(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], few: bool) -> bool:
-    if not _by_onednn(x_BHWI, few) or min(kernel_KKIO.shape[2:]) < _SOME:
+def _kernel_by_onednn(x_BHWI: Array, kernel_KKIO: Array, few: bool) -> bool:
+    if not by_onednn(x_BHWI, few) or min(kernel_KKIO.shape[2:]) < _SOME:
         return False
-    b, h, w, _ = x_BHWI.shape
-    small = strides == (1, 1) and h * w <= _SMALL
-    return small or b * h * w <= _FEW or x_BHWI.dtype == jnp.bfloat16
+    return _pixels(x_BHWI) <= _FEW or x_BHWI.dtype == jnp.bfloat16
 
 
 def _ends(

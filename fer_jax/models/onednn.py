@@ -28,7 +28,9 @@ _without = contextvars.ContextVar('without', default=False)
 
 
 def types() -> tuple[str, ...]:
-    """Names of the types whose convolutions oneDNN computes here; none where it is not known to.
+    """Names of the types whose convolutions oneDNN can compute here; none where it is not known to.
+
+    Of which it does is said in `fer_jax.models.convolution.by_onednn`.
 
     On Linux and x86-64, with a jaxlib that was tried, and one device: a program that is cut over several would be
     brought together for it. With AVX-512: held to AVX2, steps ran at .93 to 1.08 of the rate without, which does not

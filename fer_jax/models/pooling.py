@@ -16,6 +16,7 @@ from fer_jax.models.convolution import (
     SUMMED,
     Pads,
     alone,
+    by_onednn,
     convolve,
     convolve_on_cpu,
     count_parts,
@@ -72,7 +73,7 @@ def convolve_and_pool(
     """
     padding = tuple(map(tuple, padding))
     # In bfloat16 oneDNN's steps took 109 and 45 ms (wider, shallow network) without parts, 122 and 50 with them.
-    if alone() and x_BHWI.dtype == jnp.float32:
+    if alone() and not by_onednn(x_BHWI, few=False):
         return _convolve_and_pool(x_BHWI, kernel_KKIO, padding, blocked)
     fours, axes = _fours(convolve(x_BHWI, kernel_KKIO, (1, 1), padding), blocked)
     return largest(fours, axes) if rearranged() else jnp.max(fours, axes)

@@ -22,6 +22,7 @@ def _let_one_device_have_all(monkeypatch, in_parts):
     for module in (convolution, pooling):
         monkeypatch.setattr(module, 'alone', lambda: True)
     monkeypatch.setattr(convolution, '_CACHED', 1500 if in_parts else 1 << 20)
+    monkeypatch.setattr(convolution, '_HELD', 80000 if in_parts else 1 << 22)
 
 
 def assert_agree(ours, theirs, tolerance):
@@ -44,10 +45,13 @@ def test_convolution_and_its_gradients_are_xlas(side, kernel, stride, padding):
 
 @pytest.mark.parametrize('padding', ['SAME', 'VALID'])
 @pytest.mark.parametrize('side', [6, 7])
-def test_convolution_by_fewer_products_and_its_gradients_are_xlas(side, padding):
-    x, weights = draw(5, side, side + 3, 192), draw(3, 3, 192, 200)
+@pytest.mark.parametrize('in_parts', [False, True])
+def test_convolution_by_fewer_products_and_its_gradients_are_xlas(side, padding, in_parts, monkeypatch):
+    _let_one_device_have_all(monkeypatch, in_parts)
+    x, weights = draw(16, side, side + 3, 192), draw(3, 3, 192, 200)
     ours = jax.jit(lambda *arrays: _with_gradients(lambda x, w: convolve(x, w, (1, 1), padding), *arrays))
-    assert 'stablehlo.convolution' not in ours.lower(x, weights).as_text()
+    program = ours.lower(x, weights).as_text()
+    assert 'stablehlo.convolution' not in program and ('stablehlo.while' in program) == in_parts
     plain = lambda x, w: jax.lax.conv_general_dilated(x, w, (1, 1), padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
     with as_written():
         assert (
@@ -122,7 +126,7 @@ def test_gradient_by_kernel_of_large_maps_or_few_images_is_a_plain_convolution(i
 
 
 @pytest.mark.parametrize('pooled', [False, True])
-@pytest.mark.parametrize(('channels', 'kernel'), [(16, 5), (192, 3)])
+@pytest.mark.parametrize(('channels', 'kernel'), [(16, 5), (192, 3), (4, 3), (16, 1)])
 def test_no_images_give_no_numbers(pooled, channels, kernel):
     x, weights = draw(0, 8, 8, channels), draw(kernel, kernel, channels, channels)
     pads = [(kernel // 2, kernel // 2)] * 2

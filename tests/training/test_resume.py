@@ -11,8 +11,7 @@ SHORT = MODEL | {'train__steps': 60}
 KILLS = ((signal.SIGKILL, 1), (signal.SIGKILL, 10), (signal.SIGTERM, 18), *((signal.SIGKILL, n) for n in (25, 35, 45)))
 
 
-def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(tmp_path, monkeypatch):
-    monkeypatch.setenv('FER_JAX_ONEDNN', '1')  # as users have it
+def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(tmp_path):
     whole, broken = tmp_path / 'whole', tmp_path / 'broken'
     assert finish(launch(whole, SHORT)) == 0
     for number, code in kill_at_random(broken, random.Random(0), KILLS, SHORT):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fer_jax.models.initial import glorot_uniform, lecun_normal
-from fer_jax.models.layers import ConvMaxPool, Dropout, check_side, last_maps, max_pool_2x2
+from fer_jax.models.layers import ConvPoolReLU, Dropout, check_side, last_maps, max_pool_2x2
 from fer_jax.models.norms import BatchNorm
 
 
@@ -86,7 +86,7 @@ class BaselineCNN(nn.Module):
         num_classes: K.
         dropout: share of the dense layer's inputs dropped in training.
         dtype: of the computation; parameters are float32.
-        blocked: see `ConvMaxPool`.
+        blocked: see `ConvPoolReLU`.
     """
 
     num_classes: int
@@ -106,8 +106,7 @@ class BaselineCNN(nn.Module):
         check_side(self, images_BHWC, 16)
         x = images_BHWC.astype(self.dtype)
         for layer, channels in enumerate((12, 12, 24, 24)):
-            x = ConvMaxPool(channels, 3, dtype=self.dtype, blocked=self.blocked, name=f'Conv_{layer}')(x)
-            x = nn.relu(x)  # after the pool: the same values from a quarter of the pixels
+            x = ConvPoolReLU(channels, 3, dtype=self.dtype, blocked=self.blocked, name=f'Conv_{layer}')(x)
         x = nn.relu(nn.Conv(24, (3, 3), padding=1, dtype=self.dtype, kernel_init=lecun_normal, name='Conv_4')(x))
         maps_BHWC = last_maps(self, x)
         features_BD = maps_BHWC.reshape(x.shape[0], -1)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fer_jax.models.initial import he_normal, lecun_normal
-from fer_jax.models.layers import ConvMaxPool, Dropout, last_maps
+from fer_jax.models.layers import ConvPoolReLU, Dropout, last_maps
 
 
 class PlainCNN(nn.Module):
@@ -22,7 +22,7 @@ class PlainCNN(nn.Module):
         hidden: units of the dense layer.
         dropout: share of the dense layer's units dropped in training.
         dtype: of the computation; parameters are float32.
-        blocked: see `ConvMaxPool`.
+        blocked: see `ConvPoolReLU`.
     """
 
     num_classes: int
@@ -39,8 +39,7 @@ class PlainCNN(nn.Module):
         """Logits (float32), and intermediates: `features`, the dense layer's output; `maps`, the last pool's."""
         x = images_BHWC.astype(self.dtype)
         for layer, channels in enumerate(self.channels):
-            # ReLU after the pool gives the same values on a quarter of the pixels.
-            x = nn.relu(ConvMaxPool(channels, dtype=self.dtype, blocked=self.blocked, name=f'Conv_{layer}')(x))
+            x = ConvPoolReLU(channels, dtype=self.dtype, blocked=self.blocked, name=f'Conv_{layer}')(x)
         maps_BHWC = last_maps(self, x)
         x = maps_BHWC.reshape(x.shape[0], -1)
         features_BD = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, kernel_init=he_normal)(x))

@@ -73,8 +73,10 @@ class Dropout(nn.Module):
         return jnp.where(mask, x / kept, jnp.zeros_like(x))
 
 
-class ConvMaxPool(nn.Module):
-    """Convolution (stride 1, zero padding that keeps the size, bias), then 2x2 max-pool. Parameters as `nn.Conv`'s.
+class ConvPoolReLU(nn.Module):
+    """Convolution (stride 1, zero padding that keeps the size, bias), 2x2 max-pool and ReLU. Parameters as `nn.Conv`'s.
+
+    ReLU after the pool gives the same values on a quarter of the pixels.
 
     With few input channels a CPU runs it much faster in blocks: 2x2 pixels become channels, one convolution with four
     times the channels gives the four pixels that the pool compares, and the pool needs no shuffling. The result is
@@ -104,15 +106,15 @@ class ConvMaxPool(nn.Module):
             blocked = rearranged() and i <= 16 and not goes_in_rows(kernel)
         pad = self.kernel_size // 2
         if h % 2 or w % 2:
-            return max_pool_2x2(convolve(x_BHWI, kernel, (1, 1), [(pad, pad)] * 2)) + bias
+            return nn.relu(max_pool_2x2(convolve(x_BHWI, kernel, (1, 1), [(pad, pad)] * 2)) + bias)
         if not blocked:
-            return convolve_and_pool(x_BHWI, kernel, [(pad, pad)] * 2, blocked=False) + bias
+            return convolve_and_pool(x_BHWI, kernel, bias, [(pad, pad)] * 2, blocked=False)
         odd = pad % 2
         pad = (pad - odd) // 2
         # Where the kernel reaches an odd number of pixels, a border of one pixel lets its reach begin with a block:
         # else the kernel for blocks of a 3x3 one is 3x3 instead of 2x2, and the work 2.25 times as much.
         x_BHWI = jnp.pad(x_BHWI, ((0, 0), (odd, odd), (odd, odd), (0, 0)))
-        return convolve_and_pool(blocks_2x2(x_BHWI), block_kernel(kernel), [(pad, pad)] * 2, blocked=True) + bias
+        return convolve_and_pool(blocks_2x2(x_BHWI), block_kernel(kernel), bias, [(pad, pad)] * 2, blocked=True)
 
 
 def blocks_2x2(x_BHWC: Float[Array, 'B H W C']) -> Float[Array, 'B H//2 W//2 4*C']:

@@ -1,4 +1,4 @@
-"""Maxima of four numbers whose gradients are quick on a CPU, of an array and of a convolution.
+"""Maxima of four numbers whose gradients are quick on a CPU, of an array and of a layer.
 
 Shape letters: B images, H and W pixels, I and O input and output channels, K side of the kernel.
 """
@@ -25,6 +25,9 @@ from fer_jax.models.convolution import (
     rearranged,
 )
 from fer_jax.models.fusion import apart
+from fer_jax.models.norms import sum_rows
+
+_NONE = 4  # of the four numbers has a gradient, where ReLU has none
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -62,21 +65,23 @@ largest.defvjp(_largest_forward, _largest_backward)
 def convolve_and_pool(
     x_BHWI: Float[Array, 'B H W I'],
     kernel_KKIO: Float[Array, 'K K I O'],
+    bias_P: Float[Array, ' P'],
     padding: Sequence[tuple[int, int]],
     blocked: bool,
 ) -> Float[Array, 'B H2 W2 P']:
-    """A convolution of stride 1, then the maximum of each four numbers; a CPU's cache holds what lies between.
+    """A convolution of stride 1, the maximum of each four numbers, bias, ReLU; a CPU's cache holds what lies between.
 
     Args:
+        bias_P: added to the maximum, which is as good as to all four.
         blocked: whether the four are channels that lie O/4 apart, P = O/4, instead of 2x2 pixels, H2 = H/2 and P = O,
             whose sides are even.
     """
     padding = tuple(map(tuple, padding))
     # In bfloat16 oneDNN's steps took 109 and 45 ms (wider, shallow network) without parts, 122 and 50 with them.
     if alone() and not by_onednn(x_BHWI, few=False):
-        return _convolve_and_pool(x_BHWI, kernel_KKIO, padding, blocked)
+        return _convolve_and_pool(x_BHWI, kernel_KKIO, bias_P, padding, blocked)
     fours, axes = _fours(convolve(x_BHWI, kernel_KKIO, (1, 1), padding), blocked)
-    return largest(fours, axes) if rearranged() else jnp.max(fours, axes)
+    return jax.nn.relu((largest(fours, axes) if rearranged() else jnp.max(fours, axes)) + bias_P)
 
 
 def _fours(x_BHWC: Array, blocked: bool) -> tuple[Array, tuple[int, ...]]:
@@ -86,35 +91,43 @@ def _fours(x_BHWC: Array, blocked: bool) -> tuple[Array, tuple[int, ...]]:
     return x_BHWC.reshape(b, h // 2, 2, w // 2, 2, c), (2, 4)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _convolve_and_pool(x_BHWI: Array, kernel_KKIO: Array, padding: Pads, blocked: bool) -> Array:
-    of_part = lambda x: (largest(*_fours(convolve_on_cpu(x, kernel_KKIO, (1, 1), padding, False), blocked)), ())
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _convolve_and_pool(x_BHWI: Array, kernel_KKIO: Array, bias_P: Array, padding: Pads, blocked: bool) -> Array:
+    def of_part(x_BHWI: Array) -> tuple[Array, tuple[()]]:
+        wide = convolve_on_cpu(x_BHWI, kernel_KKIO, (1, 1), padding, False)
+        return jax.nn.relu(largest(*_fours(wide, blocked)) + bias_P), ()
+
     return in_parts(of_part, count_parts(x_BHWI, kernel_KKIO), x_BHWI)[0]
 
 
 def _convolve_and_pool_forward(
-    x_BHWI: Array, kernel_KKIO: Array, padding: Pads, blocked: bool
+    x_BHWI: Array, kernel_KKIO: Array, bias_P: Array, padding: Pads, blocked: bool
 ) -> tuple[Array, tuple[Array, Array, Array]]:
     def of_part(x_BHWI: Array) -> tuple[tuple[Array, Array], tuple[()]]:
         wide = convolve_on_cpu(x_BHWI, kernel_KKIO, (1, 1), padding, False)
-        return _largest_forward(*_fours(wide, blocked)), ()
+        most, which = _largest_forward(*_fours(wide, blocked))
+        out = jax.nn.relu(most + bias_P)
+        return (out, jnp.where(out > 0, which, jnp.uint8(_NONE))), ()
 
-    (most, which), _ = in_parts(of_part, count_parts(x_BHWI, kernel_KKIO), x_BHWI)
-    return most, (x_BHWI, kernel_KKIO, which)
+    (out, which), _ = in_parts(of_part, count_parts(x_BHWI, kernel_KKIO), x_BHWI)
+    return out, (x_BHWI, kernel_KKIO, which)
 
 
 def _convolve_and_pool_backward(
     padding: Pads, blocked: bool, saved: tuple[Array, Array, Array], change: Array
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, Array]:
     x_BHWI, kernel_KKIO, which = saved
 
-    def of_part(x_BHWI: Array, which: Array, change: Array) -> tuple[Array, Array]:
+    def of_part(x_BHWI: Array, which: Array, change: Array) -> tuple[Array, tuple[Array, Array]]:
+        by_bias = sum_rows(jnp.where(which == _NONE, 0, change).reshape(-1, change.shape[-1]))
         (change,) = _largest_backward((3,) if blocked else (2, 4), which, change)
         sizes = [size + sum(ends) - len(kernel_KKIO) + 1 for size, ends in zip(x_BHWI.shape[1:], padding, strict=False)]
         change_BHWO = change.reshape(len(x_BHWI), *sizes, kernel_KKIO.shape[-1])
-        return gradients((1, 1), padding, False, (x_BHWI, kernel_KKIO), change_BHWO)
+        by_input, by_kernel = gradients((1, 1), padding, False, (x_BHWI, kernel_KKIO), change_BHWO)
+        return by_input, (by_kernel, by_bias)
 
-    return in_parts(of_part, count_parts(x_BHWI, kernel_KKIO, SUMMED), x_BHWI, which, change)
+    by_input, (by_kernel, by_bias) = in_parts(of_part, count_parts(x_BHWI, kernel_KKIO, SUMMED), x_BHWI, which, change)
+    return by_input, by_kernel, by_bias
 
 
 _convolve_and_pool.defvjp(_convolve_and_pool_forward, _convolve_and_pool_backward)

@@ -90,18 +90,20 @@ def test_convolution_by_fewer_rows_and_its_gradients_are_xlas(kernel, channels, 
 def test_convolution_and_pool_in_one_are_both_in_turn(blocked, channels, kernel, in_parts, monkeypatch):
     _let_one_device_have_all(monkeypatch, in_parts)
     x, weights, pads = draw(6, 8, 6, channels), draw(kernel, kernel, channels, 32), [(kernel // 2, kernel // 2)] * 2
-    ours = jax.jit(lambda x, w: _with_gradients(lambda x, w: convolve_and_pool(x, w, pads, blocked), x, w))
-    assert ('stablehlo.while' in ours.lower(x, weights).as_text()) == in_parts
 
-    def in_turn(x, w):
+    def pooled(x, w):
         out = jax.lax.conv_general_dilated(x, w, (1, 1), pads, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
         return out.reshape(6, 8, 6, 4, 8).max(3) if blocked else out.reshape(6, 4, 2, 3, 2, 32).max((2, 4))
 
-    assert_agree(ours(x, weights), _with_gradients(in_turn, x, weights), 5e-6)
+    bias = draw(8 if blocked else 32) - np.median(pooled(x, weights))  # so that ReLU stops half of them
+    in_turn = lambda x, w, b: jax.nn.relu(pooled(x, w) + b)
+    ours = jax.jit(lambda *a: _with_gradients(lambda x, w, b: convolve_and_pool(x, w, b, pads, blocked), *a))
+    assert ('stablehlo.while' in ours.lower(x, weights, bias).as_text()) == in_parts
+    assert_agree(ours(x, weights, bias), _with_gradients(in_turn, x, weights, bias), 5e-6)
 
 
 def test_elsewhere_a_convolution_and_its_pool_are_what_is_written():
-    pooled = lambda x, w: convolve_and_pool(x, w, [(2, 2), (2, 2)], blocked=False).sum()
+    pooled = lambda x, w: convolve_and_pool(x, w, jnp.zeros(16), [(2, 2), (2, 2)], blocked=False).sum()
     gradient = lambda: jax.jit(jax.grad(pooled, (0, 1))).lower(draw(2, 8, 8, 16), draw(5, 5, 16, 16)).as_text()
     assert 'stablehlo.case' in gradient()
     with as_written():
@@ -110,7 +112,7 @@ def test_elsewhere_a_convolution_and_its_pool_are_what_is_written():
 
 def test_no_kernel_within_a_loop_has_an_order_that_xla_has_no_quick_convolution_for(monkeypatch):
     _let_one_device_have_all(monkeypatch, in_parts=True)
-    loss = lambda x, w: convolve_and_pool(x, w, [(1, 1), (1, 1)], blocked=False).sum()
+    loss = lambda x, w: convolve_and_pool(x, w, jnp.zeros(24), [(1, 1), (1, 1)], blocked=False).sum()
     arguments = draw(16, 8, 8, 24), draw(3, 3, 24, 24)
     program = jax.jit(jax.grad(loss, (0, 1))).lower(*arguments).compile().as_text()
     assert 'while(' in program and 'b01f_01io' in program and '01oi' not in program
@@ -130,7 +132,8 @@ def test_gradient_by_kernel_of_large_maps_or_few_images_is_a_plain_convolution(i
 def test_no_images_give_no_numbers(pooled, channels, kernel):
     x, weights = draw(0, 8, 8, channels), draw(kernel, kernel, channels, channels)
     pads = [(kernel // 2, kernel // 2)] * 2
-    run = (lambda x, w: convolve_and_pool(x, w, pads, False)) if pooled else lambda x, w: convolve(x, w, (1, 1), pads)
+    pool = lambda x, w: convolve_and_pool(x, w, jnp.zeros(channels), pads, False)
+    run = pool if pooled else lambda x, w: convolve(x, w, (1, 1), pads)
     out, by_input, by_kernel = jax.jit(lambda x, w: _with_gradients(run, x, w))(x, weights)
     assert out.shape[0] == 0 and by_input.shape == x.shape
     np.testing.assert_array_equal(by_kernel, np.zeros(weights.shape))

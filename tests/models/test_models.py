@@ -8,7 +8,7 @@ import pytest
 
 from fer_jax.errors import UserError
 from fer_jax.models import MODELS, create_model
-from fer_jax.models.layers import ConvMaxPool, Dropout
+from fer_jax.models.layers import ConvPoolReLU, Dropout
 from fer_jax.models.resnet import ResNet
 
 
@@ -190,9 +190,9 @@ def test_convolution_in_blocks_is_the_plain_one_with_its_gradients(side, size):
         loss = lambda v, x: (jnp.sum(jnp.sin(apply(v, x))), apply(v, x))
         return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(variables, x)[::-1]
 
-    reference = lambda v, x: nn.max_pool(nn.Conv(5, (side, side)).apply(v, x), (2, 2), (2, 2))
+    reference = lambda v, x: nn.relu(nn.max_pool(nn.Conv(5, (side, side)).apply(v, x), (2, 2), (2, 2)))
     expected, slopes = outputs_and_gradients(reference)
     for blocked in (False, True):
-        found, gradients = outputs_and_gradients(ConvMaxPool(5, side, blocked=blocked).apply)
+        found, gradients = outputs_and_gradients(ConvPoolReLU(5, side, blocked=blocked).apply)
         np.testing.assert_allclose(found, expected, atol=2e-5)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), gradients, slopes)

@@ -36,25 +36,36 @@ def largest(x: Float[Array, '*any'], axes: tuple[int, ...]) -> Float[Array, '*fe
 
     (jnp.max shares it among them, at the price of a count.)
     """
-    return reduce(jnp.maximum, _parts(x, axes))
+    return jax.lax.reduce_max(x, axes) if _in_few_channels(x, axes) else reduce(jnp.maximum, _parts(x, axes))
 
 
 def _largest_forward(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    parts, most = _parts(x, axes), largest(x, axes)
+    most = largest(x, axes)
+    if _in_few_channels(x, axes):
+        which = jnp.where(x == jnp.expand_dims(most, axes), _numbers(x.ndim, axes), 3)
+        return most, jax.lax.reduce_min(which, axes).astype(jnp.uint8)
+    parts = _parts(x, axes)
     which = len(parts) - 1
     for index in reversed(range(which)):
         which = jnp.where(parts[index] == most, jnp.uint8(index), jnp.uint8(which))
     return most, which
 
 
-def _largest_backward(axes: tuple[int, ...], which: Array, change: Array) -> tuple[Array]:
-    side = [2 if len(axes) == 2 else 4] * len(axes)
+def _in_few_channels(x: Array, axes: tuple[int, ...]) -> bool:
+    """Whether XLA makes quick code of a reduction alone: of 16 channels .17 ms for .60, but .67 for .18 of 2x2."""
+    return axes == (x.ndim - 2,) and x.shape[-1] < 32
 
+
+def _numbers(rank: int, axes: tuple[int, ...]) -> Array:
+    """0 to 3 along the axes."""
+    numbers = jnp.arange(4).reshape([2 if len(axes) == 2 else 4] * len(axes))
+    return jnp.expand_dims(numbers, [axis for axis in range(rank) if axis not in axes])
+
+
+def _largest_backward(axes: tuple[int, ...], which: Array, change: Array) -> tuple[Array]:
     def spread(which: Array, change: Array) -> Array:
         which, change = jnp.expand_dims(which, axes), jnp.expand_dims(change, axes)
-        numbers = jnp.arange(4, dtype=jnp.uint8).reshape(side)
-        numbers = jnp.expand_dims(numbers, [axis for axis in range(which.ndim) if axis not in axes])
-        return jnp.where(which == numbers, change, 0)
+        return jnp.where(which == _numbers(which.ndim, axes).astype(jnp.uint8), change, 0)
 
     return (apart(spread, which, change),)
 

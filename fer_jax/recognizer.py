@@ -231,7 +231,7 @@ def _in_batches(program: Callable[..., Any], *inputs: np.ndarray, axis: int = 0)
         left = min(count - start, BATCHES[-1])
         size = next(size for size in BATCHES if size >= left)
         batch = [np.pad(part[start : start + left], [(0, size - left)] + [(0, 0)] * (part.ndim - 1)) for part in inputs]
-        outputs.append((program(*batch), left))  # not waited for: the next batch is sent while this one is worked on
+        outputs.append((program(*batch), left))  # a GPU is sent the next batch while it works
     return [np.take(np.asarray(output, np.float32), np.arange(left), axis) for output, left in outputs]
 
 

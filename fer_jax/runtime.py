@@ -27,7 +27,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def configure(several: bool = False) -> None:
-    """Sets XLA's flags and the allocator's thresholds; called first by every command that computes.
+    """Settings for XLA, the allocator and a CPU's threads; called first by every command that computes.
 
     Args:
         several: whether other processes take part.
@@ -39,7 +39,7 @@ def configure(several: bool = False) -> None:
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     if sys.platform == 'linux':
         _keep_freed_memory()
-    if not gpus:
+    if (not gpus or os.environ.get('JAX_PLATFORMS') == 'cpu') and os.environ.get('FER_JAX_CPU_ASYNC') != '1':
         _compute_in_calling_thread()
     if not several:
         _keep_compiled()
@@ -127,12 +127,12 @@ def _keep_freed_memory() -> None:
 
 
 def _compute_in_calling_thread() -> None:
-    """Has XLA's CPU backend run programs in the thread that calls them, which is mostly the first.
+    """Has JAX run programs for one CPU device in the thread that calls them, which is mostly the first.
 
     Only the first thread's heap grows without limit. That of another holds 64 MiB, and what is larger is mapped and
     touched anew at each use (ResNet10: 69,000 page faults a step). One heap for all was worse: oneDNN takes and frees
     memory in every product, and all threads waited for each other while glibc searched what a compilation had left
-    (shallow network: 146 ms a step instead of 124). JAX_CPU_ENABLE_ASYNC_DISPATCH is left as it is.
+    (shallow network: 145 ms a step instead of 125). FER_JAX_CPU_ASYNC=1 leaves it to JAX's own threads.
     """
-    if 'JAX_CPU_ENABLE_ASYNC_DISPATCH' not in os.environ:
+    with contextlib.suppress(AttributeError):  # an option that a release may not have
         jax.config.update('jax_cpu_enable_async_dispatch', False)

@@ -17,6 +17,7 @@ from fer_jax import runtime
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 'jax_persistent_cache_min_compile_time_secs'
+ASYNC = 'jax_cpu_enable_async_dispatch'
 LATENCY = '--xla_gpu_enable_latency_hiding_scheduler=true'
 
 
@@ -30,8 +31,7 @@ def configure(monkeypatch):
     """Calls `configure` under an environment; returns XLA's flags and the directory of compiled programs."""
     for name in ('JAX_COMPILATION_CACHE_DIR', 'FER_JAX_XLA_GPU_FLAGS', 'FER_JAX_COMPILATION_CACHE', 'XDG_CACHE_HOME'):
         monkeypatch.delenv(name, raising=False)
-    names = ('jax_compilation_cache_dir', LIMIT)
-    before = {name: getattr(jax.config, name) for name in names}
+    before = {name: jax.config._read(name) for name in ('jax_compilation_cache_dir', LIMIT, ASYNC)}
 
     def call(several=False, cache_dir=None, **environment):
         for name, value in ({'XLA_FLAGS': '', 'CUDA_VISIBLE_DEVICES': ''} | environment).items():
@@ -43,6 +43,21 @@ def configure(monkeypatch):
     yield call
     for name, value in before.items():
         jax.config.update(name, value)
+
+
+@pytest.mark.parametrize(
+    ('environment', 'asynchronous'),
+    [
+        ({}, False),
+        ({'FER_JAX_CPU_ASYNC': '1'}, True),
+        ({'CUDA_VISIBLE_DEVICES': '0', 'JAX_PLATFORMS': ''}, True),
+        ({'CUDA_VISIBLE_DEVICES': '0', 'JAX_PLATFORMS': 'cpu'}, False),
+    ],
+)
+def test_a_cpu_computes_in_the_thread_that_calls(configure, environment, asynchronous):
+    jax.config.update(ASYNC, True)
+    configure(**environment)
+    assert jax.config._read(ASYNC) == asynchronous
 
 
 @pytest.mark.parametrize(
@@ -108,16 +123,16 @@ runtime.configure()
 import jax, jax.numpy as jnp
 product = jax.jit(lambda tall, wide: (tall @ wide) @ tall)  # 128 MB lie between
 tall, wide = jnp.ones((5656, 8)), jnp.ones((8, 5656))
-for _ in range(4):
+for _ in range(9):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     product(tall, wide).block_until_ready()
     print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-    one_device = os.environ | {'XLA_FLAGS': ''}
+    one_device = os.environ | {'XLA_FLAGS': '', 'CUDA_VISIBLE_DEVICES': ''}
     command = [sys.executable, '-c', source]
     done = subprocess.run(command, cwd=ROOT, env=one_device, capture_output=True, text=True, check=True)
-    first, *_, fourth = map(int, done.stdout.split())
-    assert fourth < 40 < first  # pages that were not there when they were touched; of 2 MiB at most
+    faults = list(map(int, done.stdout.split()))  # pages that were not there when they were touched; of 2 MiB at most
+    assert np.median(faults) < 40 < faults[0]  # not all: something smaller may have been laid into what was freed
 
 
 def test_a_run_from_kept_programs_is_bit_identical(tmp_path):

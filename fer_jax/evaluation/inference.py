@@ -148,8 +148,8 @@ def map_batches(
             batch = coming.result()
             if start + batch_size < n:
                 coming = reader.submit(read, start + batch_size)
-            # Kept on the device until the end, so that the next batch is sent while this one runs; but no more than
-            # that, or the device would fill with batches.
+            # Kept on the device until the end, so that a GPU is sent the next batch while this one runs; but no more
+            # than that, or it would fill with batches.
             jax.block_until_ready(results[-2:-1])
             results.append(function(put(batch)))
             bar.update(min(batch_size, n - start))

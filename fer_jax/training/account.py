@@ -90,7 +90,7 @@ class Account:
     def write_late(self) -> float | None:
         """Writes the last log point and gives its mean loss; None where there is none.
 
-        Called when the next dispatch is under way, so that the device never waits.
+        Called when the next dispatch has been given, so that an accelerator never waits.
         """
         if self._late_entry is None:
             return None

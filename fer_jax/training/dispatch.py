@@ -92,7 +92,10 @@ def make_steps(step: Step, dispatch: int, members: bool = False) -> Program:
 
 
 class Pace:
-    """Keeps the host a few dispatches ahead of the device, and asks the feed for their batches."""
+    """Keeps the host a few dispatches ahead of the device, and asks the feed for their batches.
+
+    One CPU device runs a dispatch while it is given: there the host is never ahead.
+    """
 
     def __init__(self, feed: Feed):
         self._feed = feed

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax.models import convolution, pooling, winograd
+from fer_jax.models import convolution, norms, pooling, winograd
 from fer_jax.models.convolution import as_written, convolve
 from fer_jax.models.fusion import for_each_member
 from fer_jax.models.pooling import convolve_and_pool, largest
@@ -19,7 +19,7 @@ def _with_gradients(function, *arrays):
 
 
 def _let_one_device_have_all(monkeypatch, in_parts):
-    for module in (convolution, pooling):
+    for module in (convolution, norms, pooling):
         monkeypatch.setattr(module, 'alone', lambda: True)
     monkeypatch.setattr(convolution, '_CACHED', 1500 if in_parts else 1 << 20)
     monkeypatch.setattr(convolution, '_HELD', 80000 if in_parts else 1 << 22)
@@ -85,21 +85,40 @@ def test_convolution_by_fewer_rows_and_its_gradients_are_xlas(kernel, channels, 
     assert_agree(ours(x, weights), _with_gradients(plain, x, weights), 5e-6)
 
 
-@pytest.mark.parametrize(('blocked', 'channels', 'kernel'), [(False, 20, 5), (False, 6, 3), (True, 4, 3)])
+@pytest.mark.parametrize(
+    ('blocked', 'channels', 'kernel', 'outputs'),
+    [(False, 20, 5, 32), (False, 6, 3, 32), (True, 4, 3, 32), (True, 4, 3, 128)],
+)
 @pytest.mark.parametrize('in_parts', [False, True])
-def test_convolution_and_pool_in_one_are_both_in_turn(blocked, channels, kernel, in_parts, monkeypatch):
+def test_convolution_and_pool_in_one_are_both_in_turn(blocked, channels, kernel, outputs, in_parts, monkeypatch):
     _let_one_device_have_all(monkeypatch, in_parts)
-    x, weights, pads = draw(6, 8, 6, channels), draw(kernel, kernel, channels, 32), [(kernel // 2, kernel // 2)] * 2
+    x, weights, pads = (
+        draw(6, 8, 6, channels),
+        draw(kernel, kernel, channels, outputs),
+        [(kernel // 2, kernel // 2)] * 2,
+    )
 
     def pooled(x, w):
         out = jax.lax.conv_general_dilated(x, w, (1, 1), pads, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
-        return out.reshape(6, 8, 6, 4, 8).max(3) if blocked else out.reshape(6, 4, 2, 3, 2, 32).max((2, 4))
+        return out.reshape(6, 8, 6, 4, -1).max(3) if blocked else out.reshape(6, 4, 2, 3, 2, -1).max((2, 4))
 
-    bias = draw(8 if blocked else 32) - np.median(pooled(x, weights))  # so that ReLU stops half of them
+    bias = draw(outputs // 4 if blocked else outputs) - np.median(pooled(x, weights))  # so that ReLU stops half of them
     in_turn = lambda x, w, b: jax.nn.relu(pooled(x, w) + b)
     ours = jax.jit(lambda *a: _with_gradients(lambda x, w, b: convolve_and_pool(x, w, b, pads, blocked), *a))
     assert ('stablehlo.while' in ours.lower(x, weights, bias).as_text()) == in_parts
     assert_agree(ours(x, weights, bias), _with_gradients(in_turn, x, weights, bias), 5e-6)
+
+
+@pytest.mark.parametrize('in_parts', [False, True])
+def test_a_pooled_convolutions_gradients_have_the_types_of_its_arrays(in_parts, monkeypatch):
+    _let_one_device_have_all(monkeypatch, in_parts)
+    arrays = [jnp.asarray(array, jnp.bfloat16) for array in (draw(6, 8, 6, 4), draw(3, 3, 4, 32), draw(32))]
+    layer = lambda *arrays: convolve_and_pool(*arrays, [(1, 1), (1, 1)], blocked=False)
+    out, pull = jax.vjp(layer, *arrays)
+    found = pull(jnp.ones_like(out))
+    assert [gradient.dtype for gradient in found] == [jnp.bfloat16] * 3
+    expected = (out > 0).sum((0, 1, 2))  # ones where ReLU lets them through
+    np.testing.assert_array_equal(found[2], expected.astype(jnp.bfloat16))
 
 
 def test_elsewhere_a_convolution_and_its_pool_are_what_is_written():
@@ -132,11 +151,11 @@ def test_gradient_by_kernel_of_large_maps_or_few_images_is_a_plain_convolution(i
 def test_no_images_give_no_numbers(pooled, channels, kernel):
     x, weights = draw(0, 8, 8, channels), draw(kernel, kernel, channels, channels)
     pads = [(kernel // 2, kernel // 2)] * 2
-    pool = lambda x, w: convolve_and_pool(x, w, jnp.zeros(channels), pads, False)
-    run = pool if pooled else lambda x, w: convolve(x, w, (1, 1), pads)
-    out, by_input, by_kernel = jax.jit(lambda x, w: _with_gradients(run, x, w))(x, weights)
+    pool = lambda x, w, bias: convolve_and_pool(x, w, bias, pads, False)
+    run = pool if pooled else lambda x, w, _: convolve(x, w, (1, 1), pads)
+    out, by_input, *others = jax.jit(lambda *a: _with_gradients(run, *a))(x, weights, jnp.ones(channels))
     assert out.shape[0] == 0 and by_input.shape == x.shape
-    np.testing.assert_array_equal(by_kernel, np.zeros(weights.shape))
+    assert not any(gradient.any() for gradient in others)
 
 
 def test_images_of_several_devices_or_in_no_equal_parts_are_not_cut(monkeypatch):

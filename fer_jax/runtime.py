@@ -39,9 +39,9 @@ def configure(several: bool = False) -> None:
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     if sys.platform == 'linux':
         _keep_freed_memory()
-    if (not gpus or os.environ.get('JAX_PLATFORMS') == 'cpu') and os.environ.get('FER_JAX_CPU_ASYNC') != '1':
-        _compute_in_calling_thread()
     if not several:
+        if (not gpus or os.environ.get('JAX_PLATFORMS') == 'cpu') and os.environ.get('FER_JAX_CPU_ASYNC') != '1':
+            _compute_in_calling_thread()
         _keep_compiled()
 
 
@@ -132,7 +132,8 @@ def _compute_in_calling_thread() -> None:
     Only the first thread's heap grows without limit. That of another holds 64 MiB, and what is larger is mapped and
     touched anew at each use (ResNet10: 69,000 page faults a step). One heap for all was worse: oneDNN takes and frees
     memory in every product, and all threads waited for each other while glibc searched what a compilation had left
-    (shallow network: 145 ms a step instead of 125). FER_JAX_CPU_ASYNC=1 leaves it to JAX's own threads.
+    (shallow network: 145 ms a step instead of 125). FER_JAX_CPU_ASYNC=1 leaves it to JAX's own threads, as it is among
+    several processes, where a thread that waits for another process's part could not be told to stop.
     """
     with contextlib.suppress(AttributeError):  # an option that a release may not have
         jax.config.update('jax_cpu_enable_async_dispatch', False)

@@ -12,6 +12,7 @@ import numpy as np
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.loop import Hooks, LoopOptions, run_loop
 from fer_jax.training.mesh import make_placement
+from fer_jax.training.stopping import Signals
 
 BATCH = 16
 
@@ -64,10 +65,12 @@ def train(
     evaluate_every=10,
     keep=3,
     strike=(None, 0),
+    linger=0.0,
 ):
     """Runs the loop; `early_stopping` is for accuracies that never rise in process 0, and always in others.
 
-    `strike` is a step and a signal, which the last process sends itself at that step.
+    `strike` is a step and a signal, which the last process sends itself at that step; `linger` the seconds by which it
+    leaves later than others once all have agreed.
     """
     os.makedirs(workdir, exist_ok=True)
     placement = make_placement(BATCH)
@@ -95,6 +98,9 @@ def train(
         total, BATCH, 5.0, log_every, evaluate_every, checkpoint_every=every, early_stopping=early_stopping
     )
     hooks = Hooks(advance, evaluate, after, lambda state, number: 0.1)
+    if linger and jax.process_index() == jax.process_count() - 1:
+        agree = Signals.at_the_end
+        Signals.at_the_end = lambda self: (agree(self), time.sleep(linger))[0]
     return run_loop(options, state, hooks, Checkpoints(workdir, keep), workdir)
 
 

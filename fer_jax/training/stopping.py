@@ -2,13 +2,15 @@
 
 One process alone asks nobody. Among several, jax's preemption service carries the notice: whichever of them is told,
 all learn within about a second how many dispatches the furthest has begun, and stop after the next. Asking takes no
-collective. A notice of that last second finds no next dispatch: so all say at the end what they have heard.
+collective. A notice of that last second finds no next dispatch: so all say at the end what they have heard, and no one
+leaves before it has gone round, since a service that has it waits for all others.
 """
 
 from __future__ import annotations
 
 import ctypes
 import signal
+import time
 from collections.abc import Callable
 
 import jax
@@ -30,7 +32,7 @@ class Signals:
 
     def __enter__(self):
         self.received = 0
-        self._asked = 0
+        self._asked, self._told = 0, False
         self._tell_service: Callable[[int], None] | None = None
         self._several = jax.process_count() > 1
         self._old = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGTERM, signal.SIGINT)}
@@ -54,14 +56,21 @@ class Signals:
         """The signal after which all processes stop here, 0 to go on; asked once after every dispatch."""
         if not self._several:
             return self.received
+        return self._agreed() if self._is_noticed() else 0
+
+    def _is_noticed(self) -> bool:
         self._asked += 1
-        return self._agreed() if multihost_utils.reached_preemption_sync_point(self._asked) else 0
+        return multihost_utils.reached_preemption_sync_point(self._asked)
 
     def at_the_end(self) -> int:
         """The same after the last dispatch, for a signal that came too late for `reached`."""
         if self._several:
+            self._tell_service = None
             # A slower process may be agreeing on its last dispatches, for which every service must answer.
             distributed.barrier('the last dispatch')
+            if distributed.agree_max(self._told):
+                while not self._is_noticed():
+                    time.sleep(0.02)
         return self._agreed()
 
     def _agreed(self) -> int:
@@ -74,6 +83,7 @@ class Signals:
             raise KeyboardInterrupt
         self.received = number
         if self._tell_service is not None:
+            self._told = True
             self._tell_service(signal.SIGTERM)
 
 

@@ -75,10 +75,10 @@ def test_a_signal_to_one_of_two_stops_both_at_one_step_and_the_run_goes_on_to_th
     assert log(workdir) == log(whole)
 
 
-@pytest.mark.parametrize('num', [1, 2])
-def test_a_signal_during_the_last_step_stops_all_at_the_end(whole, tmp_path, num):
+@pytest.mark.parametrize(('num', 'linger'), [(1, 0.0), (2, 0.0), (2, 2.5)])
+def test_a_signal_during_the_last_step_stops_all_at_the_end(whole, tmp_path, num, linger):
     workdir = tmp_path / 'run'
-    struck = launch_toy(workdir, num=num, devices=4 // num, strike=(39, signal.SIGTERM))
+    struck = launch_toy(workdir, num=num, devices=4 // num, strike=(39, signal.SIGTERM), linger=linger)
     assert finish_all(struck) == [143] * num
     assert [said(r'stopped at step (\d+)', words(workdir, index)) for index in range(num)] == [['40']] * num
     assert finish_all(launch_toy(workdir, num=num, devices=4 // num)) == [0] * num

@@ -133,7 +133,7 @@ def _compute_in_calling_thread() -> None:
     touched anew at each use (ResNet10: 69,000 page faults a step). One heap for all was worse: oneDNN takes and frees
     memory in every product, and all threads waited for each other while glibc searched what a compilation had left
     (shallow network: 145 ms a step instead of 125). FER_JAX_CPU_ASYNC=1 leaves it to JAX's own threads, as it is among
-    several processes, where a thread that waits for another process's part could not be told to stop.
+    several processes, where this was not measured.
     """
     with contextlib.suppress(AttributeError):  # an option that a release may not have
         jax.config.update('jax_cpu_enable_async_dispatch', False)

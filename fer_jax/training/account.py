@@ -78,6 +78,10 @@ class Account:
         self._unread.append(sums)
         self.sum_steps += count
 
+    def is_computed(self) -> bool:
+        """Whether all that was noted can be read without waiting."""
+        return all(array.is_ready() for array in jax.tree.leaves(self._unread) if isinstance(array, jax.Array))
+
     def measured(self, value: float | None) -> None:
         """Notes what an evaluation gave for the metric that chooses; None where it has none."""
         if value is not None:

@@ -142,6 +142,8 @@ class _Loop:
             self._draw()
             if any(metrics.values()) or options.at(options.log_every, self.step):
                 self._log_later(metrics)
+                if jax.process_count() == 1 and all(account.is_computed() for account in self.accounts):
+                    self._write_late(bar)  # a CPU's step is done when it has been given, and the next may take long
             scheduled = any(metrics.values()) or options.at(options.checkpoint_every, self.step) or self._is_member()
             stopped_by = signals.reached()
             if scheduled or stopped_by:

@@ -101,6 +101,13 @@ def test_log_points_average_since_the_last_one(tmp_path):
     assert third['seconds'] >= 0
 
 
+def test_what_is_computed_when_it_has_been_given_is_recorded_before_the_next_step(tmp_path):
+    seen = []
+    at_step = {step: lambda: seen.append([line['step'] for line in lines(tmp_path)]) for step in (2, 3, 6)}
+    run(tmp_path, Script(at_step=at_step))
+    assert seen == [[], [3], [3, 5, 6]]
+
+
 def test_evaluation_and_checkpoints_fall_on_their_steps_and_on_the_last(tmp_path):
     script = Script()
     run(tmp_path, script, total_steps=11, evaluate_every=4, checkpoint_every=3)

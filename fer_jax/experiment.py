@@ -37,6 +37,7 @@ from fer_jax.data.stored import StoredImages, fit_images
 from fer_jax.data.synthetic import load_synthetic
 from fer_jax.errors import UserError
 from fer_jax.models import create_model
+from fer_jax.models.initial import variable_shapes
 from fer_jax.models.operations import count_operations
 
 load_prepared = functools.partial(stored.load_prepared, lazy=True)
@@ -208,8 +209,6 @@ def summarize_model(model: nn.Module, preprocessing: Preprocessing) -> dict[str,
     Returns:
         `parameters`, `flops_per_image` (forward) and `train_flops_per_image` (forward and gradient).
     """
-    if hasattr(model, 'norm_groups'):  # which need not divide the batch below
-        model = model.clone(norm_groups=1)
     return dict(_summarize(model, preprocessing.input_side, preprocessing.channels))
 
 
@@ -217,7 +216,9 @@ def summarize_model(model: nn.Module, preprocessing: Preprocessing) -> dict[str,
 def _summarize(model: nn.Module, side: int, channels: int) -> dict[str, float | int]:
     batch = 8
     images = jax.ShapeDtypeStruct((batch, side, side, channels), jnp.float32)
-    variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), images)
+    variables = variable_shapes(model, (side, side, channels))
+    if hasattr(model, 'norm_groups'):  # which need not divide this batch
+        model = model.clone(norm_groups=1)
 
     def loss(params, variables, images):
         logits, _ = model.apply(

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from fer_jax import experiment, run_json
 from fer_jax.errors import UserError
 from fer_jax.evaluation.inference import stack_members
+from fer_jax.models.initial import variable_shapes
 from fer_jax.packed import Packed, is_packed, read_packed, read_variables
 from fer_jax.training.account import ENDED_JSON
 from fer_jax.training.checkpoints import Checkpoints
@@ -193,7 +194,7 @@ def load_group(group: Sequence[Member], everywhere: jax.sharding.Sharding | None
         # The same numbers on every CPU, of which few have bfloat16; and an ONNX file of it could not be run.
         model = model.clone(dtype=jnp.float32)
     side, channels = run.preprocessing.input_side, run.preprocessing.channels
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, side, side, channels)))
+    shapes = variable_shapes(model, (side, side, channels))
     everywhere = everywhere or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=everywhere), shapes)
     return model, stack_members([_load(member, target) for member in group])

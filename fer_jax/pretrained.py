@@ -23,6 +23,7 @@ import numpy as np
 
 from fer_jax import experiment, run_json
 from fer_jax.errors import UserError
+from fer_jax.models.initial import variable_shapes
 from fer_jax.models.state_dicts import read_state_dict
 from fer_jax.models.torchvision import COUNTERPARTS, to_our_layout, torchvision_names
 from fer_jax.training.checkpoints import Checkpoints
@@ -118,7 +119,7 @@ def _from_run(source: str, ours: dict[str, np.ndarray], model: str, class_names:
     step = checkpoints.steps()[-1] if best is None else best
     side, channels = run.preprocessing.input_side, run.preprocessing.channels
     network = experiment.make_model(run.config, len(run.class_names))
-    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, side, side, channels)))
+    shapes = variable_shapes(network, (side, side, channels))
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=here), shapes)
     restored = jax.device_get(checkpoints.restore_model(step, target))

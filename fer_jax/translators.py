@@ -24,6 +24,7 @@ from fer_jax import run_json
 from fer_jax.errors import UserError
 from fer_jax.evaluation.inference import map_batches
 from fer_jax.models.cyclegan import Generator
+from fer_jax.models.initial import variable_shapes
 from fer_jax.training import cyclegan
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.mesh import make_placement
@@ -173,7 +174,6 @@ def _restore(
     workdir: str, step: int, generator: Generator, shape: tuple[int, int], everywhere: jax.sharding.Sharding
 ) -> dict[str, Any]:
     size, channels = shape
-    images = jnp.zeros((1, size, size, channels))
-    params = jax.eval_shape(generator.init, jax.random.key(0), images)['params']
+    params = variable_shapes(generator, (size, size, channels))['params']
     target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), params)
     return Checkpoints(workdir).restore_model(step, dict.fromkeys(('a_to_b', 'b_to_a'), target))

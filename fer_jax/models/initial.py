@@ -1,4 +1,4 @@
-"""First values of kernels: those of jax.nn.initializers, drawn in a row.
+"""First values: of kernels, those of jax.nn.initializers, drawn in a row; and of all of a network.
 
 See `fer_jax.draws`. A network has kernels of a dozen shapes; rows of a few lengths serve for all of them.
 """
@@ -10,8 +10,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Key
+
+from fer_jax.models.convolution import as_written
 
 Initializer = Callable[..., jax.Array]
 
@@ -53,6 +57,21 @@ def normal(deviation: float) -> Initializer:
 def _drawn(draw: Callable[..., jax.Array], key: jax.Array, shape: Sequence[int], dtype: Any) -> jax.Array:
     count = math.prod(shape)
     return draw(key, shape=(1 << (count - 1).bit_length(),), dtype=dtype)[:count].reshape(shape)
+
+
+@partial(jax.jit, static_argnums=(0, 1))  # traced once, whoever asks for values or shapes
+def init_variables(model: nn.Module, shape: tuple[int, ...], key: Key[Array, '']) -> Any:
+    """Those that a network for images [B, H, W, C] of the `shape` [H, W, C] has at first.
+
+    Nothing else of it is computed, and layers are traced as they are written, which is quicker.
+    """
+    with as_written():
+        return model.lazy_init(key, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+
+
+def variable_shapes(model: nn.Module, shape: tuple[int, ...]) -> Any:
+    """Shapes and types of `init_variables`."""
+    return jax.eval_shape(partial(init_variables, model, shape), jax.random.key(0))
 
 
 he_normal = variance_scaling(2.0, 'fan_in', 'truncated_normal')

@@ -165,8 +165,10 @@ def _both_ways(matrices: Sequence[Matrix], grid: Grid) -> Grid:
 
 
 def _apply(matrix: Matrix, arrays: Sequence[Array]) -> list[Array]:
+    # By jax.lax's operations, of which there are thousands: jnp's take five times as long to trace.
+    times = lambda factor, array: array if factor == 1 else jax.lax.mul(array, array.dtype.type(factor))
     return [
-        sum(factor * array for factor, array in zip(row, arrays, strict=True) if factor)  # XLA drops factors of 1
+        functools.reduce(jax.lax.add, [times(*pair) for pair in zip(row, arrays, strict=True) if pair[0]])
         for row in matrix
     ]
 

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Key
 from fer_jax.data.augment import Augmentation, augment
 from fer_jax.data.preprocess import Preprocessing, normalize
 from fer_jax.models.fusion import for_each_member
+from fer_jax.models.initial import init_variables
 from fer_jax.training.state import TaskState, no_steps
 
 
@@ -96,8 +97,7 @@ class Task:
 def init_state(task: Task, key: Key[Array, '']) -> State:
     """Fresh parameters and optimiser state."""
     side, channels = task.preprocessing.input_side, task.preprocessing.channels
-    # Lazily: nothing but the variables is computed.
-    variables = task.model.lazy_init(key, jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32))
+    variables = init_variables(task.model, (side, side, channels), key)
     return State(
         variables=variables,
         optimizer=task.optimizer.init(variables['params']),

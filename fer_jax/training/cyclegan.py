@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
+from fer_jax.models.initial import init_variables
 from fer_jax.training.state import TaskState, no_steps
 
 _DIRECTIONS = {'a_to_b': ('a', 'b'), 'b_to_a': ('b', 'a')}
@@ -127,7 +128,7 @@ def init_state(task: Task, key: Key[Array, '']) -> State:
     """Fresh parameters, optimiser state and empty pools."""
     shape = (task.size, task.size, task.channels)
     keys = jax.random.split(key, 4)
-    init = lambda network, key: network.lazy_init(key, jax.ShapeDtypeStruct((1, *shape), jnp.float32))['params']
+    init = lambda network, key: init_variables(network, shape, key)['params']
     generators = {'a_to_b': init(task.generator, keys[0]), 'b_to_a': init(task.generator, keys[1])}
     discriminators = {'a': init(task.discriminator, keys[2]), 'b': init(task.discriminator, keys[3])}
     # A pool for each: the step's program takes the state's arrays over, and one array cannot be taken twice.

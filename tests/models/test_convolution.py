@@ -1,5 +1,7 @@
 """Layers written out for CPUs against XLA's own: same values, same gradients."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,15 @@ from fer_jax.models.convolution import as_written, convolve
 from fer_jax.models.fusion import for_each_member
 from fer_jax.models.pooling import convolve_and_pool, largest
 from tests.models.near import draw
+
+
+@pytest.fixture(autouse=True)
+def _traced_anew(monkeypatch):
+    """Layers share what was traced of others like them, with the limits that stood then."""
+    jax.clear_caches()
+    yield
+    monkeypatch.undo()
+    jax.clear_caches()
 
 
 def _with_gradients(function, *arrays):
@@ -168,6 +179,17 @@ def test_images_of_several_devices_or_in_no_equal_parts_are_not_cut(monkeypatch)
     assert 'stablehlo.while' not in program(23)
     monkeypatch.setattr(convolution, 'alone', lambda: False)
     assert 'stablehlo.while' not in program(8)
+
+
+def test_layers_of_the_same_shapes_are_one_function_of_their_program(monkeypatch):
+    _let_one_device_have_all(monkeypatch, in_parts=False)
+    layer = lambda x, kernel: convolve(x, kernel, (1, 1), 'SAME')
+    layers = lambda x, first, second: jnp.square(layer(layer(x, first), second)).sum()
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((4, 8, 8, 48), *[(3, 3, 48, 48)] * 2)]
+    text = jax.jit(jax.grad(layers, (0, 1, 2))).lower(*shapes).as_text()
+    for function in ('convolve_on_cpu', 'gradients'):
+        assert len(re.findall(rf'func.func private @{function}\w*\(', text)) == 1
+        assert len(re.findall(rf'call @{function}\w*\(', text)) == 2
 
 
 @pytest.mark.parametrize(('outputs', 'side'), [(2, 3), (4, 3), (2, 5), (4, 5)])

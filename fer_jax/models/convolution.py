@@ -129,6 +129,14 @@ def convolve_on_cpu(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...],
     return _convolve(x_BHWI, kernel_KKIO, strides, padding)
 
 
+def rows_apart(x_BHWI: Array, kernel_KKIO: Array, padding: Pads) -> list[Array] | None:
+    """Rows 0, 4, 8 … of a convolution of stride 1, rows 1, 5, 9 …, and so on; None where it is not computed so."""
+    rows = _rows_out(x_BHWI, kernel_KKIO, padding)
+    if rows % _ROWS[0] or _block(x_BHWI, kernel_KKIO, (1, 1), padding, rows) != _ROWS:
+        return None
+    return winograd.rows_of_blocks(x_BHWI, kernel_KKIO, padding, _ROWS[0])
+
+
 def _block(
     x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], padding: Pads, rows: int
 ) -> tuple[int, int] | None:

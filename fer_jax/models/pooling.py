@@ -23,6 +23,7 @@ from fer_jax.models.convolution import (
     gradients,
     in_parts,
     rearranged,
+    rows_apart,
 )
 from fer_jax.models.fusion import apart
 from fer_jax.models.norms import sum_rows
@@ -40,14 +41,19 @@ def largest(x: Float[Array, '*any'], axes: tuple[int, ...]) -> Float[Array, '*fe
 
 
 def _largest_forward(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    most = largest(x, axes)
     if _in_few_channels(x, axes):
+        most = largest(x, axes)
         which = jnp.where(x == jnp.expand_dims(most, axes), _numbers(x.ndim, axes), 3)
         return most, jax.lax.reduce_min(which, axes).astype(jnp.uint8)
-    parts = _parts(x, axes)
-    which = len(parts) - 1
-    for index in reversed(range(which)):
-        which = jnp.where(parts[index] == most, jnp.uint8(index), jnp.uint8(which))
+    return _largest_part(_parts(x, axes))
+
+
+def _largest_part(parts: Sequence[Array]) -> tuple[Array, Array]:
+    """The maximum, and the first of those that are it."""
+    most, which = parts[0], jnp.zeros(parts[0].shape, jnp.uint8)
+    for index, part in enumerate(parts[1:], 1):
+        which = jnp.where(part > most, jnp.uint8(index), which)
+        most = jnp.maximum(most, part)
     return most, which
 
 
@@ -102,11 +108,23 @@ def _fours(x_BHWC: Array, blocked: bool) -> tuple[Array, tuple[int, ...]]:
     return x_BHWC.reshape(b, h // 2, 2, w // 2, 2, c), (2, 4)
 
 
+def _pooled(x_BHWI: Array, kernel_KKIO: Array, padding: Pads, blocked: bool) -> tuple[Array, Array]:
+    """The maximum of each of the convolution's fours, and which it is."""
+    rows = None if blocked else rows_apart(x_BHWI, kernel_KKIO, padding)
+    if rows is None:
+        return _largest_forward(*_fours(convolve_on_cpu(x_BHWI, kernel_KKIO, (1, 1), padding, False), blocked))
+    # Rows that come apart are compared as they are: put together first, they are written and read once more.
+    b, h, w, o = rows[0].shape
+    cut = [row.reshape(b, h, w // 2, 2, o) for row in rows]
+    fours = [[row[:, :, :, column] for row in pair for column in (0, 1)] for pair in (cut[:2], cut[2:])]
+    stack = lambda *arrays: jnp.stack(arrays, 2).reshape(b, 2 * h, w // 2, o)
+    return jax.tree.map(stack, *map(_largest_part, fours))
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _convolve_and_pool(x_BHWI: Array, kernel_KKIO: Array, bias_P: Array, padding: Pads, blocked: bool) -> Array:
     def of_part(x_BHWI: Array) -> tuple[Array, tuple[()]]:
-        wide = convolve_on_cpu(x_BHWI, kernel_KKIO, (1, 1), padding, False)
-        return jax.nn.relu(largest(*_fours(wide, blocked)) + bias_P), ()
+        return jax.nn.relu(_pooled(x_BHWI, kernel_KKIO, padding, blocked)[0] + bias_P), ()
 
     return in_parts(of_part, count_parts(x_BHWI, kernel_KKIO), x_BHWI)[0]
 
@@ -115,8 +133,7 @@ def _convolve_and_pool_forward(
     x_BHWI: Array, kernel_KKIO: Array, bias_P: Array, padding: Pads, blocked: bool
 ) -> tuple[Array, tuple[Array, Array, Array]]:
     def of_part(x_BHWI: Array) -> tuple[tuple[Array, Array], tuple[()]]:
-        wide = convolve_on_cpu(x_BHWI, kernel_KKIO, (1, 1), padding, False)
-        most, which = _largest_forward(*_fours(wide, blocked))
+        most, which = _pooled(x_BHWI, kernel_KKIO, padding, blocked)
         out = jax.nn.relu(most + bias_P)
         return (out, jnp.where(out > 0, which, jnp.uint8(_NONE))), ()
 

@@ -40,6 +40,16 @@ def convolve(
     return _convolve(x_BHWI, kernel_KKIO, padding, block, by=0)
 
 
+def rows_of_blocks(
+    x_BHWI: Float[Array, 'B H W I'], kernel_KKIO: Float[Array, 'K K I O'], padding: Padding, rows: int
+) -> list[Float[Array, 'B H2/rows W2 O']]:
+    """The convolution by blocks of one column: its first row of every block, its second, and so on, apart.
+
+    The last blocks may reach beyond the convolution's own rows.
+    """
+    return [row for (row,) in _outputs(x_BHWI, kernel_KKIO, padding, (rows, 1), by=0)]
+
+
 def gradient_by_input(
     kernel_KKIO: Float[Array, 'K K I O'], change_BHWO: Float[Array, 'B H2 W2 O'], padding: Padding, block: Block
 ) -> Float[Array, 'B H W I']:
@@ -77,10 +87,24 @@ def gradient_by_kernel_of_turned(
 
 def _convolve(x_BHWI: Array, kernel_KKIO: Array, padding: Padding, block: Block, by: int) -> Array:
     """`by`: which of the kernel's channels are summed over."""
-    side = len(kernel_KKIO)
+    h, w = _sizes(x_BHWI, len(kernel_KKIO), padding)
+    outputs = _outputs(x_BHWI, kernel_KKIO, padding, block, by)
+    pixels = jnp.stack([jnp.stack(row, 3) for row in outputs], 2)
+    b, rows, _, columns, _, o = pixels.shape
+    return pixels.reshape(b, rows * block[0], columns * block[1], o)[:, :h, :w]
+
+
+def _sizes(x_BHWI: Array, side: int, padding: Padding) -> tuple[int, int]:
+    """Rows and columns of output."""
     h, w = (size + sum(ends) - side + 1 for size, ends in zip(x_BHWI.shape[1:3], padding, strict=True))
+    return h, w
+
+
+def _outputs(x_BHWI: Array, kernel_KKIO: Array, padding: Padding, block: Block, by: int) -> Grid:
+    """At [y][x] output y, x of every block."""
+    side = len(kernel_KKIO)
     of_input, of_kernel, of_output = _matrices_of(block, side)
-    inputs = _both_ways(of_input, _reached((x_BHWI, 1), (h, w), side, padding, block))
+    inputs = _both_ways(of_input, _reached((x_BHWI, 1), _sizes(x_BHWI, side, padding), side, padding, block))
     kernel = _both_ways(of_kernel, [[row] if block[1] == 1 else list(row) for row in kernel_KKIO])
 
     def product(x: Array, weights: Array) -> Array:
@@ -89,10 +113,7 @@ def _convolve(x_BHWI: Array, kernel_KKIO: Array, padding: Padding, block: Block,
             return _along_rows(x, (weights.swapaxes(1, 2) if by else weights)[None], padding[1])
         return jax.lax.dot_general(x, weights, (((3,), (by,)), ((), ())))
 
-    outputs = _both_ways(of_output, _pairs(product, inputs, kernel))
-    pixels = jnp.stack([jnp.stack(row, 3) for row in outputs], 2)
-    b, rows, _, columns, _, o = pixels.shape
-    return pixels.reshape(b, rows * block[0], columns * block[1], o)[:, :h, :w]
+    return _both_ways(of_output, _pairs(product, inputs, kernel))
 
 
 def _gradient_by_kernel(

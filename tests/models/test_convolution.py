@@ -97,21 +97,27 @@ def test_convolution_by_fewer_rows_and_its_gradients_are_xlas(kernel, channels, 
 
 
 @pytest.mark.parametrize(
-    ('blocked', 'channels', 'kernel', 'outputs'),
-    [(False, 20, 5, 32), (False, 6, 3, 32), (True, 4, 3, 32), (True, 4, 3, 128)],
+    ('blocked', 'rows', 'channels', 'kernel', 'outputs'),
+    [
+        (False, 8, 20, 5, 32),  # rows of blocks that are compared apart
+        (False, 10, 20, 5, 32),  # the last block reaches too far
+        (False, 8, 6, 3, 32),
+        (True, 8, 4, 3, 32),
+        (True, 8, 4, 3, 128),
+    ],
 )
 @pytest.mark.parametrize('in_parts', [False, True])
-def test_convolution_and_pool_in_one_are_both_in_turn(blocked, channels, kernel, outputs, in_parts, monkeypatch):
+def test_convolution_and_pool_in_one_are_both_in_turn(blocked, rows, channels, kernel, outputs, in_parts, monkeypatch):
     _let_one_device_have_all(monkeypatch, in_parts)
     x, weights, pads = (
-        draw(6, 8, 6, channels),
+        draw(6, rows, 6, channels),
         draw(kernel, kernel, channels, outputs),
         [(kernel // 2, kernel // 2)] * 2,
     )
 
     def pooled(x, w):
         out = jax.lax.conv_general_dilated(x, w, (1, 1), pads, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
-        return out.reshape(6, 8, 6, 4, -1).max(3) if blocked else out.reshape(6, 4, 2, 3, 2, -1).max((2, 4))
+        return out.reshape(6, rows, 6, 4, -1).max(3) if blocked else out.reshape(6, -1, 2, 3, 2, outputs).max((2, 4))
 
     bias = draw(outputs // 4 if blocked else outputs) - np.median(pooled(x, weights))  # so that ReLU stops half of them
     in_turn = lambda x, w, b: jax.nn.relu(pooled(x, w) + b)

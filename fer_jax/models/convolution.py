@@ -104,14 +104,18 @@ def _convolve(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...], paddi
 def _traced_once(*static: int) -> Callable[[Callable], Callable]:
     """Layers of the same shapes share what was traced of the first, and the function it became in their program.
 
-    ResNet18's step was traced in 1.2 s instead of 4 to 6, and its text is 1.1 MB instead of 3.7.
+    ResNet18's step was traced in 1 s instead of 4 to 6, and its text is 1.1 MB instead of 3.7.
+
+    Args:
+        static: places of the arguments that are no arrays.
     """
 
     def wrap(function: Callable) -> Callable:
         here = lambda _, *given: function(*given)
         here.__name__ = function.__name__
         traced = jax.jit(here, static_argnums=(0, *(number + 1 for number in static)))
-        return wraps(function)(lambda *given: traced((alone(), onednn.types()), *given))
+        decisive = lambda: (alone(), onednn.types(), _CACHED, _HELD)
+        return wraps(function)(lambda *given: traced(decisive(), *given))
 
     return wrap
 

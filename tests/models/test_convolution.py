@@ -14,15 +14,6 @@ from fer_jax.models.pooling import convolve_and_pool, largest
 from tests.models.near import draw
 
 
-@pytest.fixture(autouse=True)
-def _traced_anew(monkeypatch):
-    """Layers share what was traced of others like them, with the limits that stood then."""
-    jax.clear_caches()
-    yield
-    monkeypatch.undo()
-    jax.clear_caches()
-
-
 def _with_gradients(function, *arrays):
     """The output and, for weights that differ everywhere, the gradients by all arrays."""
     output, pull = jax.vjp(function, *arrays)

@@ -23,7 +23,8 @@ _CPU_FLAGS = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolution,-re
 # order. It is the one XLA flag that NVIDIA sets in its own JAX images (docs.nvidia.com/jax-toolbox). With one GPU there
 # is nothing to hide. FER_JAX_XLA_GPU_FLAGS= (empty) switches it off.
 _GPU_FLAGS = '--xla_gpu_enable_latency_hiding_scheduler=true'
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+_THREADS_HEAP = 2**26  # that glibc maps at once for a thread other than the first, and at most
 
 
 def configure(several: bool = False) -> None:
@@ -118,10 +119,15 @@ def _machine() -> str:
 
 
 def _keep_freed_memory() -> None:
-    """Tells glibc to keep large freed blocks: XLA's CPU backend frees and takes its temporaries at every step."""
+    """Tells glibc to keep large freed blocks: XLA's CPU backend frees and takes its temporaries at every step.
+
+    A heap of another thread than the first is given back when it is empty, unless less than the padding would be left:
+    a step of the shallow network, of members in threads, had 8,300 page faults (a sixth of the processor's time).
+    """
     libc = ctypes.CDLL(None)
     if hasattr(libc, 'mallopt'):
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(_M_TOP_PAD, _THREADS_HEAP)
         if not libc.mallopt(_M_MMAP_THRESHOLD, 2**31 - 1):
             libc.mallopt(_M_MMAP_THRESHOLD, 2**25)  # the most that older releases take
 
@@ -129,11 +135,11 @@ def _keep_freed_memory() -> None:
 def _compute_in_calling_thread() -> None:
     """Has JAX run programs for one CPU device in the thread that calls them, which is mostly the first.
 
-    Only the first thread's heap grows without limit. That of another holds 64 MiB, and what is larger is mapped and
-    touched anew at each use (ResNet10: 69,000 page faults a step). One heap for all was worse: oneDNN takes and frees
-    memory in every product, and all threads waited for each other while glibc searched what a compilation had left
-    (shallow network: 145 ms a step instead of 125). FER_JAX_CPU_ASYNC=1 leaves it to JAX's own threads, as it is among
-    several processes, where this was not measured.
+    Only the first thread's heap grows without limit. Those of another hold 64 MiB each, and what is larger is mapped
+    and touched anew at each use (ResNet10: 69,000 page faults a step). One heap for all was worse: oneDNN takes and
+    frees memory in every product, and all threads waited for each other while glibc searched what a compilation had
+    left (shallow network: 145 ms a step instead of 125). FER_JAX_CPU_ASYNC=1 leaves it to JAX's own threads, as it is
+    among several processes, where this was not measured.
     """
     with contextlib.suppress(AttributeError):  # an option that a release may not have
         jax.config.update('jax_cpu_enable_async_dispatch', False)

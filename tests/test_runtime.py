@@ -135,6 +135,34 @@ for _ in range(9):
     assert np.median(faults) < 40 < faults[0]  # not all: something smaller may have been laid into what was freed
 
 
+@pytest.mark.skipif(not _glibc(), reason='this is how glibc keeps memory')
+def test_what_another_thread_frees_is_kept():
+    source = """
+import ctypes, resource, threading
+from fer_jax import runtime
+runtime.configure()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.memset.argtypes, libc.free.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t), (ctypes.c_void_p,)
+
+def take():
+    libc.malloc(40 << 20)  # so that what comes after has a heap of its own
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+        block = libc.malloc(34 << 20)
+        libc.memset(block, 1, 34 << 20)
+        libc.free(block)
+        print(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before)
+
+thread = threading.Thread(target=take)
+thread.start()
+thread.join()
+"""
+    done = subprocess.run([sys.executable, '-c', source], cwd=ROOT, capture_output=True, text=True, check=True)
+    first, *others = map(int, done.stdout.split())  # pages that were not there when they were touched
+    assert max(others) < 10 < first
+
+
 def test_a_run_from_kept_programs_is_bit_identical(tmp_path):
     source = """
 import sys

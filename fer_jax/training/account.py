@@ -94,7 +94,7 @@ class Account:
     def write_late(self) -> float | None:
         """Writes the last log point and gives its mean loss; None where there is none.
 
-        Called when the next dispatch has been given, so that an accelerator never waits.
+        Called when it is computed, or else when the next dispatch has been given, so that an accelerator never waits.
         """
         if self._late_entry is None:
             return None

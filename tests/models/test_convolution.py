@@ -100,20 +100,30 @@ def test_convolution_by_fewer_rows_and_its_gradients_are_xlas(kernel, channels, 
 @pytest.mark.parametrize('in_parts', [False, True])
 def test_convolution_and_pool_in_one_are_both_in_turn(blocked, rows, channels, kernel, outputs, in_parts, monkeypatch):
     _let_one_device_have_all(monkeypatch, in_parts)
-    x, weights, pads = (
-        draw(6, rows, 6, channels),
-        draw(kernel, kernel, channels, outputs),
-        [(kernel // 2, kernel // 2)] * 2,
+    images, columns, apart = 24, 6, []
+    if in_parts:  # of six images, which have pixels enough for fewer products
+        monkeypatch.setattr(convolution, '_CACHED', 6 * rows * columns * max(channels, outputs))
+    rows_apart = lambda *given: apart.append(convolution.rows_apart(*given)) or apart[-1]
+    monkeypatch.setattr(pooling, 'rows_apart', rows_apart)
+    # Whole numbers, of which no two are equal but for rounding.
+    x, weights = (
+        jnp.round(50 * draw(*shape))
+        for shape in ((images, rows, columns, channels), (kernel, kernel, channels, outputs))
     )
+    pads = [(kernel // 2, kernel // 2)] * 2
 
     def pooled(x, w):
         out = jax.lax.conv_general_dilated(x, w, (1, 1), pads, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
-        return out.reshape(6, rows, 6, 4, -1).max(3) if blocked else out.reshape(6, -1, 2, 3, 2, outputs).max((2, 4))
+        if blocked:
+            return out.reshape(images, rows, columns, 4, -1).max(3)
+        return out.reshape(images, rows // 2, 2, columns // 2, 2, outputs).max((2, 4))
 
-    bias = draw(outputs // 4 if blocked else outputs) - np.median(pooled(x, weights))  # so that ReLU stops half of them
+    bias = jnp.round(50 * draw(outputs // 4 if blocked else outputs)) + 0.5
+    bias -= np.floor(np.median(pooled(x, weights)))  # so that ReLU stops half of them
     in_turn = lambda x, w, b: jax.nn.relu(pooled(x, w) + b)
     ours = jax.jit(lambda *a: _with_gradients(lambda x, w, b: convolve_and_pool(x, w, b, pads, blocked), *a))
     assert ('stablehlo.while' in ours.lower(x, weights, bias).as_text()) == in_parts
+    assert bool(apart and apart[0]) == (not blocked and rows % 4 == 0 and channels >= 16)
     assert_agree(ours(x, weights, bias), _with_gradients(in_turn, x, weights, bias), 5e-6)
 
 

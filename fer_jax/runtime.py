@@ -24,6 +24,7 @@ _CPU_FLAGS = '--xla_cpu_experimental_ynn_fusion_type=-individual_convolution,-re
 # is nothing to hide. FER_JAX_XLA_GPU_FLAGS= (empty) switches it off.
 _GPU_FLAGS = '--xla_gpu_enable_latency_hiding_scheduler=true'
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+_NEVER = -1  # as the largest size_t; 2**31 - 1 is less than a step of ResNet18 takes for 128 images
 _THREADS_HEAP = 2**26  # that glibc maps at once for a thread other than the first, and at most
 
 
@@ -126,9 +127,9 @@ def _keep_freed_memory() -> None:
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, 'mallopt'):
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(_M_TRIM_THRESHOLD, _NEVER)
         libc.mallopt(_M_TOP_PAD, _THREADS_HEAP)
-        if not libc.mallopt(_M_MMAP_THRESHOLD, 2**31 - 1):
+        if not libc.mallopt(_M_MMAP_THRESHOLD, _NEVER):
             libc.mallopt(_M_MMAP_THRESHOLD, 2**25)  # the most that older releases take
 
 

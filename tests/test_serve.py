@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,12 @@ def ask(port, body=None, path='/api/predict', **headers):
         return answer.status, answer.read()
 
 
+def unread(port):
+    """Connections that a server has not accepted, and bytes that it has not read."""
+    rows = [line.split() for line in Path('/proc/net/tcp').read_text().splitlines()[1:]]
+    return sum(int(row[4].split(':')[1], 16) for row in rows if int(row[1].split(':')[1], 16) == port)
+
+
 def test_a_real_process_answers_and_ends_what_runs_before_it_stops(make_run, tmp_path):
     file = io.BytesIO()
     Image.fromarray(skimage.data.astronaut()).save(file, 'JPEG')
@@ -118,19 +125,23 @@ def test_a_real_process_answers_and_ends_what_runs_before_it_stops(make_run, tmp
         assert status == 200 and set(face['probabilities']) == {'anger', 'fear', 'happiness'}
         assert 170 < face['box'][0] < 190
         # A request that has begun when the signal comes is ended.
-        answers, sent = [], threading.Event()
+        answers, sent, told = [], threading.Event(), threading.Event()
         data = file.getvalue()
 
         def slowly():
             yield data[:1000]
             sent.set()
-            threading.Event().wait(0.5)
+            told.wait(30)
+            time.sleep(0.5)
             yield data[1000:]
 
         late = threading.Thread(target=lambda: answers.append(ask(port, slowly(), **right)))
         late.start()
         assert sent.wait(10)
+        while unread(port):
+            time.sleep(0.01)
         running.send_signal(signal.SIGTERM)
+        told.set()
         late.join(30)
         assert answers[0][0] == 200 and json.loads(answers[0][1])['faces'] == [face]
         said = running.stderr.read() + running.stdout.read()

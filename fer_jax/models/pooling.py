@@ -45,10 +45,10 @@ def _largest_forward(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
         most = largest(x, axes)
         which = jnp.where(x == jnp.expand_dims(most, axes), _numbers(x.ndim, axes), 3)
         return most, jax.lax.reduce_min(which, axes).astype(jnp.uint8)
-    return _largest_part(_parts(x, axes))
+    return _largest_of(_parts(x, axes))
 
 
-def _largest_part(parts: Sequence[Array]) -> tuple[Array, Array]:
+def _largest_of(parts: Sequence[Array]) -> tuple[Array, Array]:
     """The maximum, and the first of those that are it."""
     most, which = parts[0], jnp.zeros(parts[0].shape, jnp.uint8)
     for index, part in enumerate(parts[1:], 1):
@@ -118,7 +118,7 @@ def _pooled(x_BHWI: Array, kernel_KKIO: Array, padding: Pads, blocked: bool) -> 
     cut = [row.reshape(b, h, w // 2, 2, o) for row in rows]
     fours = [[row[:, :, :, column] for row in pair for column in (0, 1)] for pair in (cut[:2], cut[2:])]
     stack = lambda *arrays: jnp.stack(arrays, 2).reshape(b, 2 * h, w // 2, o)
-    return jax.tree.map(stack, *map(_largest_part, fours))
+    return jax.tree.map(stack, *map(_largest_of, fours))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))

@@ -27,7 +27,7 @@ from fer_jax import peers
 from fer_jax.clusters import find_membership, gpus_of_process
 from fer_jax.errors import UserError
 
-_HEARTBEAT = ('FER_JAX_HEARTBEAT', 4)  # seconds without a sign of life until a process counts as lost
+_HEARTBEAT = ('FER_JAX_HEARTBEAT', 3)  # seconds without a sign of life until a process counts as lost
 _JOIN = ('FER_JAX_JOIN', 300)  # seconds to wait at the start for the others
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from fer_jax.errors import UserError
 
+HEARTBEAT = ('FER_JAX_HEARTBEAT', 3)  # seconds without a sign of life until a process counts as lost
 _PORTS = (61440, 4096)  # the first and how many: where jax puts its coordinator as well
 
 

@@ -24,10 +24,9 @@ from jax._src.lib import _jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fer_jax import peers
-from fer_jax.clusters import find_membership, gpus_of_process
+from fer_jax.clusters import HEARTBEAT, find_membership, gpus_of_process
 from fer_jax.errors import UserError
 
-_HEARTBEAT = ('FER_JAX_HEARTBEAT', 3)  # seconds without a sign of life until a process counts as lost
 _JOIN = ('FER_JAX_JOIN', 300)  # seconds to wait at the start for the others
 
 
@@ -58,7 +57,7 @@ def initialise(coordinator: str | None = None, num: int | None = None, index: in
                 local_device_ids=gpus_of_process(member, os.environ),
                 cluster_detection_method=member.method,
                 initialization_timeout=seconds,
-                heartbeat_timeout_seconds=_seconds(*_HEARTBEAT),
+                heartbeat_timeout_seconds=_seconds(*HEARTBEAT),
                 shutdown_timeout_seconds=60,
             )
     except (RuntimeError, ValueError) as error:

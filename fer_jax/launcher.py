@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from fer_jax import cli
-from fer_jax.clusters import find_membership, visible_gpus
+from fer_jax.clusters import HEARTBEAT, find_membership, visible_gpus
 from fer_jax.errors import UserError
 from fer_jax.parents import as_parent
 
@@ -73,7 +73,8 @@ def _number(text: str, name: str, least: int) -> int:
 def _pause(num: int, words: list[str]) -> float:
     """Seconds until the next start: other hosts must have noticed the loss, lest a new process join the old run."""
     elsewhere = any(word.startswith('--coordinator') for word in words) or find_membership(os.environ) is not None
-    return 2 + int(os.environ.get('FER_JAX_HEARTBEAT') or 4) if elsewhere and num == 1 else 1
+    name, default = HEARTBEAT
+    return 2 + int(os.environ.get(name) or default) if elsewhere and num == 1 else 1
 
 
 class _Signals:

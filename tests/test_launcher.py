@@ -19,6 +19,8 @@ import os, signal, sys, time
 attempt, index = int(os.environ['FER_JAX_RESTART']), int(os.environ.get('FER_JAX_ID', 0))
 with open(os.environ['NOTES'], 'a') as file:
     file.write(f'{attempt} {index}\\n')
+def say(line):
+    sys.stderr.write(line + '\\n')  # at once: print writes a line and its end apart, and another's may come between
 def stop(number, _):
     time.sleep(0.5)
     sys.exit(128 + number)
@@ -111,7 +113,7 @@ def test_a_signal_to_the_launcher_goes_to_all_and_nothing_is_started_again(launc
 
 def test_the_first_speaks_and_of_the_others_errors_with_their_number(launch):
     start, _ = launch
-    source = "print('out', index)\nprint('trouble', file=sys.stderr)\nprint('\\r 5%|bar', file=sys.stderr)\n"
+    source = "print('out', index)\nsay('trouble')\nsay('\\r 5%|bar')\n"
     code, out, error = ended(start(source, '--nproc=3'))
     assert (code, out) == (0, 'out 0\n')
     assert sorted(line for line in error.splitlines() if line) == [' 5%|bar', '[1] trouble', '[2] trouble', 'trouble']
@@ -119,7 +121,7 @@ def test_the_first_speaks_and_of_the_others_errors_with_their_number(launch):
 
 def test_processes_share_the_gpus_of_the_host(launch, monkeypatch):
     start, _ = launch
-    source = "print(os.environ['CUDA_VISIBLE_DEVICES'], file=sys.stderr)\n"
+    source = "say(os.environ['CUDA_VISIBLE_DEVICES'])\n"
     environment = {'CUDA_VISIBLE_DEVICES': '1,2,5,7', 'JAX_PLATFORMS': ''}
     _, _, error = ended(start(source, '--nproc=2', **environment))
     assert sorted(error.splitlines()) == ['1,2', '[1] 5,7']

@@ -123,7 +123,7 @@ runtime.configure()
 import jax, jax.numpy as jnp
 product = jax.jit(lambda tall, wide: (tall @ wide) @ tall)  # 128 MB lie between
 tall, wide = jnp.ones((5656, 8)), jnp.ones((8, 5656))
-for _ in range(9):
+for _ in range(25):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     product(tall, wide).block_until_ready()
     print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fer_jax.models.initial import glorot_uniform, lecun_normal
-from fer_jax.models.layers import ConvPoolReLU, Dropout, check_side, last_maps, max_pool_2x2
+from fer_jax.models.layers import Conv, ConvPoolReLU, Dropout, check_side, last_maps, max_pool_2x2
 from fer_jax.models.norms import BatchNorm
 
 
@@ -56,7 +56,7 @@ class AffectNetCNN(nn.Module):
             return BatchNorm(use_running_average=not train, **options)(x)
 
         def conv(x, channels):
-            return nn.relu(nn.Conv(channels, (3, 3), padding='VALID', dtype=self.dtype, kernel_init=glorot_uniform)(x))
+            return nn.relu(Conv(channels, (3, 3), padding='VALID', dtype=self.dtype, kernel_init=glorot_uniform)(x))
 
         def dense(x, units):
             return norm(nn.relu(nn.Dense(units, dtype=self.dtype, kernel_init=glorot_uniform)(x)))
@@ -107,7 +107,7 @@ class BaselineCNN(nn.Module):
         x = images_BHWC.astype(self.dtype)
         for layer, channels in enumerate((12, 12, 24, 24)):
             x = ConvPoolReLU(channels, 3, dtype=self.dtype, blocked=self.blocked, name=f'Conv_{layer}')(x)
-        x = nn.relu(nn.Conv(24, (3, 3), padding=1, dtype=self.dtype, kernel_init=lecun_normal, name='Conv_4')(x))
+        x = nn.relu(Conv(24, (3, 3), padding=1, dtype=self.dtype, kernel_init=lecun_normal, name='Conv_4')(x))
         maps_BHWC = last_maps(self, x)
         features_BD = maps_BHWC.reshape(x.shape[0], -1)
         x = Dropout(self.dropout, deterministic=not train)(features_BD)

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fer_jax.models import layers
 from fer_jax.models.convolution import convolve
 from fer_jax.models.initial import normal
 from fer_jax.models.layers import check_side
@@ -30,23 +31,15 @@ def reflect(x_BHWC: Float[Array, 'B H W C'], border: int) -> Array:
     return jnp.pad(x_BHWC, ((0, 0), (border, border), (border, border), (0, 0)), 'reflect')
 
 
-class Conv(nn.Conv):
+class Conv(layers.Conv):
     """A convolution of few images that begins as the authors' do.
 
-    Instance norm takes a bias before it away again. The authors have one there, and with `use_bias=False` it is there
+    Instance norm takes a bias before it away again. The authors have one there, and with `adds_bias=False` it is there
     too, but is neither added nor changed: its gradient is rounding alone, of which Adam would make full steps.
     """
 
     kernel_init: Any = _init
     conv_general_dilated: Any = partial(convolve, few=True)
-
-    @nn.compact
-    def __call__(self, x_BHWI: Float[Array, 'B H W I']) -> Float[Array, 'B h w O']:
-        """Convolves."""
-        out = super().__call__(x_BHWI)
-        if not self.use_bias:  # after the kernel, whose first values go by the order
-            self.param('bias', self.bias_init, (self.features,), self.param_dtype)
-        return out
 
 
 class Upsample(nn.Module):
@@ -96,7 +89,7 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x_BHWC: Float[Array, 'B H W C']) -> Float[Array, 'B H W C']:
-        conv = partial(Conv, x_BHWC.shape[-1], (3, 3), padding='VALID', use_bias=False, dtype=self.dtype)
+        conv = partial(Conv, x_BHWC.shape[-1], (3, 3), padding='VALID', adds_bias=False, dtype=self.dtype)
         y = nn.relu(instance_norm(conv()(reflect(x_BHWC, 1))))
         return x_BHWC + instance_norm(conv()(reflect(y, 1)))
 
@@ -128,9 +121,9 @@ class Generator(nn.Module):
         h, w = images_BHWC.shape[1:3]
         conv = partial(Conv, dtype=self.dtype)
         x = jnp.pad(images_BHWC.astype(self.dtype), ((0, 0), (0, -h % 4), (0, -w % 4), (0, 0)), 'reflect')
-        x = nn.relu(instance_norm(conv(self.width, (7, 7), padding='VALID', use_bias=False)(reflect(x, 3))))
+        x = nn.relu(instance_norm(conv(self.width, (7, 7), padding='VALID', adds_bias=False)(reflect(x, 3))))
         for factor in (2, 4):
-            x = nn.relu(instance_norm(conv(factor * self.width, (3, 3), (2, 2), padding=1, use_bias=False)(x)))
+            x = nn.relu(instance_norm(conv(factor * self.width, (3, 3), (2, 2), padding=1, adds_bias=False)(x)))
         for _ in range(self.blocks):
             x = ResidualBlock(self.dtype)(x)
         for factor in (2, 1):
@@ -162,6 +155,6 @@ class Discriminator(nn.Module):
         x = images_BHWC.astype(self.dtype)
         for layer, channels in enumerate(self.channels):
             stride = 1 if layer == len(self.channels) - 1 else 2
-            x = conv(channels, strides=(stride, stride), use_bias=not layer)(x)
+            x = conv(channels, strides=(stride, stride), adds_bias=not layer)(x)
             x = nn.leaky_relu(instance_norm(x) if layer else x, 0.2)
         return conv(1)(x)[..., 0].astype(jnp.float32)

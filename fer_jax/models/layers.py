@@ -16,6 +16,7 @@ from fer_jax.draws import in_a_row
 from fer_jax.errors import UserError
 from fer_jax.models.convolution import convolve, goes_in_rows, rearranged
 from fer_jax.models.initial import he_normal
+from fer_jax.models.norms import add_bias
 from fer_jax.models.pooling import convolve_and_pool, largest
 
 
@@ -73,6 +74,25 @@ class Dropout(nn.Module):
         return jnp.where(mask, x / kept, jnp.zeros_like(x))
 
 
+class Conv(nn.Conv):
+    """As flax's, computed as `convolve` does, with a bias as `add_bias` has it.
+
+    Attributes:
+        adds_bias: whether the bias is added; if not it is a parameter all the same, which nothing changes.
+    """
+
+    use_bias: bool = False  # of flax's
+    conv_general_dilated: Any = convolve
+    adds_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x_BHWI: Float[Array, 'B H W I']) -> Float[Array, 'B h w O']:
+        """Convolves."""
+        out = super().__call__(x_BHWI)
+        bias = self.param('bias', self.bias_init, (self.features,), self.param_dtype)
+        return add_bias(out, bias) if self.adds_bias else out
+
+
 class ConvPoolReLU(nn.Module):
     """Convolution (stride 1, zero padding that keeps the size, bias), 2x2 max-pool and ReLU. Parameters as `nn.Conv`'s.
 
@@ -99,14 +119,14 @@ class ConvPoolReLU(nn.Module):
         _, h, w, i = x_BHWI.shape
         shape = (self.kernel_size, self.kernel_size, i, self.features)
         kernel = self.param('kernel', he_normal, shape).astype(self.dtype)
-        bias = self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        bias = self.param('bias', nn.initializers.zeros, (self.features,))
         x_BHWI = x_BHWI.astype(self.dtype)
         blocked = self.blocked
         if blocked is None:
             blocked = rearranged() and i <= 16 and not goes_in_rows(kernel)
         pad = self.kernel_size // 2
         if h % 2 or w % 2:
-            return nn.relu(max_pool_2x2(convolve(x_BHWI, kernel, (1, 1), [(pad, pad)] * 2)) + bias)
+            return nn.relu(add_bias(max_pool_2x2(convolve(x_BHWI, kernel, (1, 1), [(pad, pad)] * 2)), bias))
         if not blocked:
             return convolve_and_pool(x_BHWI, kernel, bias, [(pad, pad)] * 2, blocked=False)
         odd = pad % 2

@@ -1,4 +1,4 @@
-"""Normalisation over images and pixels, whose sums are quick on a CPU.
+"""Normalisation over images and pixels, and biases, whose sums are quick on a CPU.
 
 Shape letters: G groups that are normalised apart, N values of each group and channel, B images, H and W pixels, C
 channels.
@@ -125,6 +125,23 @@ def _backward(
 
 
 _normalize.defvjp(_forward, _backward)
+
+
+@jax.custom_vjp
+def add_bias(x: Float[Array, '*any C'], bias_C: Float[Array, ' C']) -> Float[Array, '*any C']:
+    """Adds the bias; its gradient is summed in float32.
+
+    Written plainly, XLA's CPU backend rounds a sum of bfloat16 numbers at every one of them (4,096 ones made 256),
+    and took 17 ms for what takes .5 (32 images of 48x48x64).
+    """
+    return x + bias_C.astype(x.dtype)
+
+
+def _add_bias_backward(like_C: Array, change: Array) -> tuple[Array, Array]:
+    return change, sum_rows(change.reshape(-1, change.shape[-1]).astype(jnp.float32)).astype(like_C.dtype)
+
+
+add_bias.defvjp(lambda x, bias_C: (add_bias(x, bias_C), bias_C), _add_bias_backward)
 
 
 def sum_rows(values_NC: Float[Array, 'N C']) -> Float[Array, ' C']:

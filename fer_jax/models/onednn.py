@@ -21,6 +21,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fer_jax.models.fusion import turn
+
 # Of jaxlib, in which these calls were tried (tests/models/test_onednn.py). What one cannot read ends the process.
 _RELEASES = ('0.10.0', '0.10.1', '0.10.2', '0.11.0', '0.11.1', '0.11.2')
 _CALLS = '__onednn$'
@@ -156,7 +158,7 @@ def gradient_by_input(
             shape[1:3], kernel.shape, change.shape[1:3], padding, strides, strict=False
         )
     ]
-    turned = kernel.transpose(0, 1, 3, 2)
+    turned = turn(kernel, (0, 1, 3, 2))
     parts = [
         [
             convolve(change, turned[rows, columns], (pad_rows, pad_columns))

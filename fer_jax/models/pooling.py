@@ -26,7 +26,7 @@ from fer_jax.models.convolution import (
     rows_apart,
 )
 from fer_jax.models.fusion import apart
-from fer_jax.models.norms import sum_rows
+from fer_jax.models.norms import add_bias, sum_rows
 
 _NONE = 4  # of the four numbers has a gradient, where ReLU has none
 
@@ -59,7 +59,7 @@ def _largest_of(parts: Sequence[Array]) -> tuple[Array, Array]:
 
 def _in_few_channels(x: Array, axes: tuple[int, ...]) -> bool:
     """Whether XLA makes quick code of a reduction alone: of 16 channels .17 ms for .60, but .67 for .18 of 2x2."""
-    return axes == (x.ndim - 2,) and x.shape[-1] < 32
+    return axes == (x.ndim - 2,) and x.shape[-1] < 32 and x.dtype == jnp.float32
 
 
 def _numbers(rank: int, axes: tuple[int, ...]) -> Array:
@@ -94,11 +94,10 @@ def convolve_and_pool(
             whose sides are even.
     """
     padding = tuple(map(tuple, padding))
-    # In bfloat16 oneDNN's steps took 109 and 45 ms (wider, shallow network) without parts, 122 and 50 with them.
-    if alone() and not by_onednn(x_BHWI, few=False):
+    if alone():
         return _convolve_and_pool(x_BHWI, kernel_KKIO, bias_P, padding, blocked)
     fours, axes = _fours(convolve(x_BHWI, kernel_KKIO, (1, 1), padding), blocked)
-    return jax.nn.relu((largest(fours, axes) if rearranged() else jnp.max(fours, axes)) + bias_P)
+    return jax.nn.relu(add_bias(largest(fours, axes) if rearranged() else jnp.max(fours, axes), bias_P))
 
 
 def _fours(x_BHWC: Array, blocked: bool) -> tuple[Array, tuple[int, ...]]:
@@ -124,9 +123,14 @@ def _pooled(x_BHWI: Array, kernel_KKIO: Array, padding: Pads, blocked: bool) -> 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _convolve_and_pool(x_BHWI: Array, kernel_KKIO: Array, bias_P: Array, padding: Pads, blocked: bool) -> Array:
     def of_part(x_BHWI: Array) -> tuple[Array, tuple[()]]:
-        return jax.nn.relu(_pooled(x_BHWI, kernel_KKIO, padding, blocked)[0] + bias_P), ()
+        return jax.nn.relu(add_bias(_pooled(x_BHWI, kernel_KKIO, padding, blocked)[0], bias_P)), ()
 
-    return in_parts(of_part, count_parts(x_BHWI, kernel_KKIO), x_BHWI)[0]
+    return in_parts(of_part, _count(x_BHWI, kernel_KKIO), x_BHWI)[0]
+
+
+def _count(x_BHWI: Array, kernel_KKIO: Array, images: int = 1) -> int:
+    # In bfloat16 oneDNN's steps took 109 and 45 ms (wider, shallow network) without parts, 122 and 50 with them.
+    return 1 if by_onednn(x_BHWI, few=False) else count_parts(x_BHWI, kernel_KKIO, images)
 
 
 def _convolve_and_pool_forward(
@@ -134,10 +138,10 @@ def _convolve_and_pool_forward(
 ) -> tuple[Array, tuple[Array, Array, Array]]:
     def of_part(x_BHWI: Array) -> tuple[tuple[Array, Array], tuple[()]]:
         most, which = _pooled(x_BHWI, kernel_KKIO, padding, blocked)
-        out = jax.nn.relu(most + bias_P)
+        out = jax.nn.relu(add_bias(most, bias_P))
         return (out, jnp.where(out > 0, which, jnp.uint8(_NONE))), ()
 
-    (out, which), _ = in_parts(of_part, count_parts(x_BHWI, kernel_KKIO), x_BHWI)
+    (out, which), _ = in_parts(of_part, _count(x_BHWI, kernel_KKIO), x_BHWI)
     return out, (x_BHWI, kernel_KKIO, which)
 
 
@@ -148,14 +152,14 @@ def _convolve_and_pool_backward(
 
     def of_part(x_BHWI: Array, which: Array, change: Array) -> tuple[Array, tuple[Array, Array]]:
         kept = jnp.where(which == _NONE, 0, change).astype(jnp.float32)
-        by_bias = sum_rows(kept.reshape(-1, kept.shape[-1])).astype(change.dtype)
+        by_bias = sum_rows(kept.reshape(-1, kept.shape[-1]))
         (change,) = _largest_backward((3,) if blocked else (2, 4), which, change)
         sizes = [size + sum(ends) - len(kernel_KKIO) + 1 for size, ends in zip(x_BHWI.shape[1:], padding, strict=False)]
         change_BHWO = change.reshape(len(x_BHWI), *sizes, kernel_KKIO.shape[-1])
         by_input, by_kernel = gradients((1, 1), padding, False, (x_BHWI, kernel_KKIO), change_BHWO)
         return by_input, (by_kernel, by_bias)
 
-    by_input, (by_kernel, by_bias) = in_parts(of_part, count_parts(x_BHWI, kernel_KKIO, SUMMED), x_BHWI, which, change)
+    by_input, (by_kernel, by_bias) = in_parts(of_part, _count(x_BHWI, kernel_KKIO, SUMMED), x_BHWI, which, change)
     return by_input, by_kernel, by_bias
 
 

@@ -10,9 +10,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fer_jax.models.convolution import convolve
 from fer_jax.models.initial import lecun_normal, variance_scaling
-from fer_jax.models.layers import Dropout, check_side, last_maps, max_pool_2x2
+from fer_jax.models.layers import Conv, Dropout, check_side, last_maps, max_pool_2x2
 from fer_jax.models.norms import BatchNorm
 
 _conv_init = variance_scaling(2.0, 'fan_out', 'normal')
@@ -59,10 +58,7 @@ class VGG(nn.Module):
         x = images_BHWC.astype(self.dtype)
         for number, stage in enumerate(self.stages, 1):
             for layer, channels in enumerate(stage, 1):
-                x = nn.Conv(
-                    channels, (3, 3), padding=1, dtype=self.dtype, kernel_init=_conv_init, conv_general_dilated=convolve
-                )(x)
-                x = norm()(x)
+                x = norm()(Conv(channels, (3, 3), padding=1, dtype=self.dtype, kernel_init=_conv_init)(x))
                 if layer == len(stage):
                     if number == len(self.stages):
                         x = maps_BHWC = last_maps(self, nn.relu(x))

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from fer_jax.models.fusion import apart
+from fer_jax.models.fusion import apart, turn_by_pixel
 
 Grid = list[list[Array]]
 Matrix = Sequence[Sequence[float]]
@@ -62,27 +63,39 @@ def gradient_by_input(
 def gradient_by_kernel(
     x_BHWI: Float[Array, 'B H W I'], change_BHWO: Float[Array, 'B H2 W2 O'], side: int, padding: Padding, block: Block
 ) -> Float[Array, 'K K I O']:
-    """The gradient of `convolve` by its kernel, where blocks have several columns: each step's transpose, backwards."""
-    product = lambda x, change: _rows(x).T @ _rows(change)
-    kernel = _gradient_by_kernel((x_BHWI, 1), (change_BHWO, 1), side, padding, block, product)
-    return jnp.stack([jnp.stack(row) for row in kernel])
+    """The gradient of `convolve` by its kernel: each step's transpose, backwards.
+
+    With blocks of one column, both arrays are turned as a convolution that sums over images wants them.
+    """
+    if block[1] == 1:
+        x, change = _Images(turn_by_pixel(x_BHWI), (2, 0, 1, 3), 1), _Images(change_BHWO, (1, 2, 0, 3), 0)
+        along = lambda x_IHWB, change_HWBO: _along_rows(x_IHWB, change_HWBO, padding[1])[:, 0].swapaxes(0, 1)
+    else:
+        x, change = _Images(x_BHWI), _Images(change_BHWO)
+        along = lambda x, change: (_rows(x).T @ _rows(change))[None]
+    of_input, of_kernel, of_output = _matrices_of(block, side)
+    counts = [-(-size // many) for size, many in zip(change.sizes, block, strict=True)]
+    changes = _both_ways(_transposed(of_output), _blocks(change, block, block, (0, 0), counts))
+    inputs = _both_ways(of_input, _reached(x, change.sizes, side, padding, block))
+    kernel = _both_ways(_transposed(of_kernel), _pairs(along, inputs, changes))
+    return jnp.stack([jnp.concatenate(row) for row in kernel])
 
 
-def gradient_by_kernel_of_turned(
-    x_IHWB: Float[Array, 'I H W B'],
-    change_HWBO: Float[Array, 'H2 W2 B O'],
-    side: int,
-    padding: Padding,
-    block: Block,
-) -> Float[Array, 'K K I O']:
-    """The same for blocks of one column, from arrays turned as a convolution that sums over images wants them."""
+class _Images(NamedTuple):
+    """Images as they are to lie: the order of their axes, and which of them is that of rows; columns follow it."""
 
-    def product(x_IHWB: Array, change_HWBO: Array) -> Array:
-        by_row_IKO = _along_rows(x_IHWB, change_HWBO, padding[1])[:, 0]
-        return by_row_IKO.transpose(1, 0, 2)
+    array: Array
+    axes: tuple[int, ...] = (0, 1, 2, 3)
+    rows: int = 1
 
-    kernel = _gradient_by_kernel((x_IHWB, 1), (change_HWBO, 0), side, padding, block, product)
-    return jnp.stack([row for (row,) in kernel])
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.array.shape[axis] for axis in self.axes)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Rows and columns."""
+        return self.shape[self.rows : self.rows + 2]
 
 
 def _convolve(x_BHWI: Array, kernel_KKIO: Array, padding: Padding, block: Block, by: int) -> Array:
@@ -104,7 +117,7 @@ def _outputs(x_BHWI: Array, kernel_KKIO: Array, padding: Padding, block: Block, 
     """At [y][x] output y, x of every block."""
     side = len(kernel_KKIO)
     of_input, of_kernel, of_output = _matrices_of(block, side)
-    inputs = _both_ways(of_input, _reached((x_BHWI, 1), _sizes(x_BHWI, side, padding), side, padding, block))
+    inputs = _both_ways(of_input, _reached(_Images(x_BHWI), _sizes(x_BHWI, side, padding), side, padding, block))
     kernel = _both_ways(of_kernel, [[row] if block[1] == 1 else list(row) for row in kernel_KKIO])
 
     def product(x: Array, weights: Array) -> Array:
@@ -116,58 +129,38 @@ def _outputs(x_BHWI: Array, kernel_KKIO: Array, padding: Padding, block: Block, 
     return _both_ways(of_output, _pairs(product, inputs, kernel))
 
 
-def _gradient_by_kernel(
-    x: tuple[Array, int],
-    change: tuple[Array, int],
-    side: int,
-    padding: Padding,
-    block: Block,
-    product: Callable[[Array, Array], Array],
-) -> Grid:
-    """Each array comes with its axis of rows, which that of columns follows."""
-    array, axis = change
-    sizes = array.shape[axis : axis + 2]
-    of_input, of_kernel, of_output = _matrices_of(block, side)
-    counts = [-(-size // many) for size, many in zip(sizes, block, strict=True)]
-    changes = _both_ways(_transposed(of_output), _blocks(array, axis, block, block, (0, 0), counts))
-    inputs = _both_ways(of_input, _reached(x, sizes, side, padding, block))
-    return _both_ways(_transposed(of_kernel), _pairs(product, inputs, changes))
-
-
 def _along_rows(x_BHWI: Array, kernel_1KIO: Array, ends: tuple[int, int]) -> Array:
     return jax.lax.conv_general_dilated(
         x_BHWI, kernel_1KIO, (1, 1), [(0, 0), ends], dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
 
 
-def _reached(x: tuple[Array, int], sizes: Sequence[int], side: int, padding: Padding, block: Block) -> Grid:
+def _reached(x: _Images, sizes: Sequence[int], side: int, padding: Padding, block: Block) -> Grid:
     """At [y][x] input y, x of every block of outputs, of which there are `sizes`; whole rows for one column."""
-    array, axis = x
     counts = [-(-size // many) for size, many in zip(sizes, block, strict=True)]
     lows = [low for low, _ in padding]
     reach = [many + side - 1 for many in block]
     if block[1] == 1:
-        reach[1], lows[1], counts[1] = 1, 0, array.shape[axis + 1]
-    return _blocks(array, axis, block, reach, lows, counts)
+        reach[1], lows[1], counts[1] = 1, 0, x.sizes[1]
+    return _blocks(x, block, reach, lows, counts)
 
 
-def _blocks(
-    array: Array, axis: int, block: Block, reach: Sequence[int], lows: Sequence[int], counts: Sequence[int]
-) -> Grid:
+def _blocks(images: _Images, block: Block, reach: Sequence[int], lows: Sequence[int], counts: Sequence[int]) -> Grid:
     """At [y][x] number y, x of every block: they begin a `block` apart, after so many zeros, and may overlap."""
     more = [-(-(far - many) // many) for far, many in zip(reach, block, strict=True)]
     wide = [count + extra for count, extra in zip(counts, more, strict=True)]
-    before, sizes, after = array.shape[:axis], array.shape[axis : axis + 2], array.shape[axis + 2 :]
-    ends = [(low, n * many - size - low) for low, n, many, size in zip(lows, wide, block, sizes, strict=True)]
-    pad = functools.partial(jnp.pad, pad_width=[(0, 0)] * len(before) + ends + [(0, 0)] * len(after))
-    array = apart(pad, array)  # or what comes before, such as a batch norm's gradient, is made again for each entry
-    array = array.reshape(*before, wide[0], block[0], wide[1], block[1], *after)
+    before, after = images.shape[: images.rows], images.shape[images.rows + 2 :]
+    ends = [(low, n * many - size - low) for low, n, many, size in zip(lows, wide, block, images.sizes, strict=True)]
+    ends = [(0, 0)] * len(before) + ends + [(0, 0)] * len(after)
+    # Apart, or what comes before, such as a batch norm's gradient, is made again for each entry.
+    lay = lambda array: jnp.pad(array.transpose(images.axes), ends)
+    array = apart(lay, images.array).reshape(*before, wide[0], block[0], wide[1], block[1], *after)
 
     def part(index: int, way: int) -> tuple[slice, int]:
         first, within = divmod(index, block[way])
         return slice(first, first + counts[way]), within
 
-    every = (slice(None),) * axis
+    every = (slice(None),) * len(before)
     return [[array[*every, *part(y, 0), *part(x, 1)] for x in range(reach[1])] for y in range(reach[0])]
 
 

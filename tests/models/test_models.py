@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from fer_jax.errors import UserError
-from fer_jax.models import MODELS, create_model
-from fer_jax.models.layers import ConvPoolReLU, Dropout
+from fer_jax.models import MODELS, create_model, cyclegan
+from fer_jax.models.layers import Conv, ConvPoolReLU, Dropout
 from fer_jax.models.resnet import ResNet
 
 
@@ -177,6 +177,38 @@ def test_a_block_starts_as_its_shortcut():
     stem = nn.Conv(64, (3, 3), padding=1, use_bias=False).apply({'params': params['Conv_0']}, batch)
     expected = jax.nn.relu(stem / np.sqrt(1 + 1e-5)).mean((1, 2))
     np.testing.assert_allclose(jax.jit(model.apply)(variables, batch)[1]['features'], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize('side', [64, 65])
+@pytest.mark.parametrize(
+    'layer',
+    [
+        Conv(8, (3, 3), padding=1, dtype=jnp.bfloat16),
+        cyclegan.Conv(8, (3, 3), padding=1, dtype=jnp.bfloat16),
+        ConvPoolReLU(8, 3, dtype=jnp.bfloat16, blocked=False),
+        ConvPoolReLU(8, 3, dtype=jnp.bfloat16, blocked=True),
+    ],
+    ids=lambda layer: type(layer).__module__.split('.')[-1] + type(layer).__name__ + str(getattr(layer, 'blocked', '')),
+)
+@pytest.mark.parametrize('devices', [1, 8])
+def test_the_gradient_of_a_bias_counts_every_pixel_in_bfloat16(layer, devices, side, monkeypatch):
+    monkeypatch.setattr(jax, 'device_count', lambda: devices)
+    x = jnp.zeros((2, side, side, 20))
+    variables = {'params': {'kernel': jnp.zeros((3, 3, 20, 8)), 'bias': jnp.ones(8)}}
+    outputs = lambda variables: layer.apply(variables, x).astype(jnp.float32)
+    slopes = jax.jit(jax.grad(lambda variables: outputs(variables).sum()))(variables)
+    np.testing.assert_array_equal(slopes['params']['bias'], np.full(8, outputs(variables).size / 8))
+
+
+def test_a_convolution_whose_bias_is_not_added_has_it_nevertheless():
+    x = images(2, 8, 3)
+    with_bias, without = (Conv(4, (3, 3), adds_bias=adds) for adds in (True, False))
+    variables = nn.Conv(4, (3, 3)).init(jax.random.key(0), x)
+    for layer in (with_bias, without):
+        jax.tree.map(np.testing.assert_array_equal, layer.init(jax.random.key(0), x), variables)
+    variables['params']['bias'] += 1
+    np.testing.assert_allclose(with_bias.apply(variables, x), nn.Conv(4, (3, 3)).apply(variables, x), atol=1e-5)
+    np.testing.assert_allclose(without.apply(variables, x) + 1, with_bias.apply(variables, x), atol=1e-6)
 
 
 @pytest.mark.parametrize('side', [1, 3, 5, 7])

@@ -21,11 +21,12 @@ def apart(function: Callable[..., Array], *arrays: Array) -> Array:
     XLA's CPU backend makes one loop of whatever is element by element, be it that the loop then reads across the grain
     of the cache, or makes an array again for each of its readers. Nothing is fused into or out of the branch of a
     condition; that it is always true XLA does not see. The branch returns a matrix, or XLA may return an array as
-    it was and leave the order of its axes to its readers: turned for oneDNN, 5 MB took 3.0 ms instead of 1.1.
+    it was and leave the order of its axes to its readers: turned for oneDNN, 5 MB took 3.0 ms instead of 1.1. (Not on
+    several devices, which would bring together what is cut over them in the middle of a matrix's side.)
     """
     like = jax.eval_shape(function, *arrays)
     true = jax.lax.optimization_barrier(jnp.asarray(True))
-    sides = math.prod(like.shape[:-1]), like.shape[-1]
+    sides = (math.prod(like.shape[:-1]), like.shape[-1]) if jax.device_count() == 1 else like.shape
     matrix = lambda *arrays: function(*arrays).reshape(sides)
     return jax.lax.cond(true, matrix, lambda *_: jnp.zeros(sides, like.dtype), *arrays).reshape(like.shape)
 

@@ -135,20 +135,20 @@ def _count(x_BHWI: Array, kernel_KKIO: Array, images: int = 1) -> int:
 
 def _convolve_and_pool_forward(
     x_BHWI: Array, kernel_KKIO: Array, bias_P: Array, padding: Pads, blocked: bool
-) -> tuple[Array, tuple[Array, Array, Array]]:
+) -> tuple[Array, tuple[Array, ...]]:
     def of_part(x_BHWI: Array) -> tuple[tuple[Array, Array], tuple[()]]:
         most, which = _pooled(x_BHWI, kernel_KKIO, padding, blocked)
         out = jax.nn.relu(add_bias(most, bias_P))
         return (out, jnp.where(out > 0, which, jnp.uint8(_NONE))), ()
 
     (out, which), _ = in_parts(of_part, _count(x_BHWI, kernel_KKIO), x_BHWI)
-    return out, (x_BHWI, kernel_KKIO, which)
+    return out, (x_BHWI, kernel_KKIO, bias_P, which)
 
 
 def _convolve_and_pool_backward(
-    padding: Pads, blocked: bool, saved: tuple[Array, Array, Array], change: Array
+    padding: Pads, blocked: bool, saved: tuple[Array, ...], change: Array
 ) -> tuple[Array, Array, Array]:
-    x_BHWI, kernel_KKIO, which = saved
+    x_BHWI, kernel_KKIO, bias_P, which = saved
 
     def of_part(x_BHWI: Array, which: Array, change: Array) -> tuple[Array, tuple[Array, Array]]:
         kept = jnp.where(which == _NONE, 0, change).astype(jnp.float32)
@@ -160,7 +160,7 @@ def _convolve_and_pool_backward(
         return by_input, (by_kernel, by_bias)
 
     by_input, (by_kernel, by_bias) = in_parts(of_part, _count(x_BHWI, kernel_KKIO, SUMMED), x_BHWI, which, change)
-    return by_input, by_kernel, by_bias
+    return by_input, by_kernel, by_bias.astype(bias_P.dtype)
 
 
 _convolve_and_pool.defvjp(_convolve_and_pool_forward, _convolve_and_pool_backward)

@@ -31,6 +31,8 @@ if has_gpu; then
     environment .venv gpu
 else
     echo "no NVIDIA GPU found: training on the CPU" >&2
+    # Huge pages for the heap (docs/performance.md): glibc reads this before main.
+    export GLIBC_TUNABLES=${GLIBC_TUNABLES-glibc.malloc.hugetlb=1}
     environment .venv ''
 fi
 exec "$python" -m fer_jax.launcher --config="$config" "${workdir[@]}" "$@"

@@ -106,7 +106,7 @@ class BaselineCNN(nn.Module):
         check_side(self, images_BHWC, 16)
         x = images_BHWC.astype(self.dtype)
         for layer, channels in enumerate((12, 12, 24, 24)):
-            x = ConvPoolReLU(channels, 3, dtype=self.dtype, blocked=self.blocked, name=f'Conv_{layer}')(x)
+            x = ConvPoolReLU(channels, 3, dtype=self.dtype, blocked=self.blocked, few=True, name=f'Conv_{layer}')(x)
         x = nn.relu(Conv(24, (3, 3), padding=1, dtype=self.dtype, kernel_init=lecun_normal, name='Conv_4')(x))
         maps_BHWC = last_maps(self, x)
         features_BD = maps_BHWC.reshape(x.shape[0], -1)

@@ -32,10 +32,11 @@ SUMMED, _LARGE = 8, 1 << 18
 # Plain gradients by a kernel where oneDNN has them (two cores with AVX-512): in bfloat16 14 ms of XLA's 31 (48
 # channels, 24x24, 3x3), in float32 42 of 35, but of one image 1.1 of 3.9 (64 to 128, 64x64, stride 2). It does not
 # suit one channel: 2.0 of 1.3.
-_FEW, _SOME = 4200, 16
+_FEW, _SOME, _FEW_OUT = 4200, 16, 8
+_MANY = 32  # images from which turned arrays pay where oneDNN has the rest
 # Under the kernel of a first layer: 10 ms of 32 for the gradient by one of 3x3x4x128 at 24x24 (128 images), 14 of 68
 # with 256 channels, 3.3 of 5.6 with 48, 17 of 33 for 5x5x1x32 at 48x48.
-_NUMBERS = 40
+_NUMBERS, _PATCHES = 40, 1 << 23  # of one pixel and of all
 Pads = tuple[tuple[int, int], ...]
 _as_written = contextvars.ContextVar('as_written', default=False)
 
@@ -72,7 +73,7 @@ def convolve(
     """A convolution without dilation and groups; what `nn.Conv` takes as `conv_general_dilated`.
 
     Args:
-        few: of few images, which do not pay for turned arrays.
+        few: of few images or channels, see `by_onednn`; fewer than 32 images do not pay for turned arrays.
     """
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(x_BHWI.shape[1:3], kernel_KKIO.shape[:2], strides, padding)
@@ -85,8 +86,9 @@ def convolve(
 def by_onednn(x_BHWI: Array, few: bool) -> bool:
     """Whether oneDNN computes what is not computed by fewer products.
 
-    In float32 it is left to translators: two cores with AVX-512 made a step of theirs in .75 to .94 of the time, of
-    classifiers in .90 to 1.06, which does not pay for programs that are compiled anew at every start.
+    In float32 it is left to convolutions of few images or channels: two cores with AVX-512 made a step of translators
+    in .75 to .94 of the time, of the baseline network in .78 to .86, of other classifiers in .90 to 1.06, which does
+    not pay for programs that are compiled anew at every start.
     """
     known = x_BHWI.dtype.name in onednn.types() and isinstance(x_BHWI.shape[0], int) and x_BHWI.size > 0
     return known and (few or x_BHWI.dtype != jnp.float32)
@@ -128,7 +130,7 @@ def convolve_on_cpu(x_BHWI: Array, kernel_KKIO: Array, strides: tuple[int, ...],
     if block:
         convolve = lambda x_BHWI: winograd.convolve(x_BHWI, kernel_KKIO, padding, block)
         return in_parts(lambda x: (convolve(x), ()), count_parts(x_BHWI, kernel_KKIO, block=block), x_BHWI)[0]
-    if by_onednn(x_BHWI, few) and kernel_KKIO.shape[-1] >= _SOME:
+    if by_onednn(x_BHWI, few) and kernel_KKIO.shape[-1] >= _FEW_OUT:
         return onednn.convolve(x_BHWI, kernel_KKIO, padding, strides)
     return _convolve(x_BHWI, kernel_KKIO, strides, padding)
 
@@ -261,12 +263,12 @@ def gradients(
     block = _block_by_kernel(x_BHWI, kernel_KKIO, *how, change_BHWO.shape[1], few)
     if block:
         by_kernel = _gradient_by_kernel_in_parts(x_BHWI, kernel_KKIO, change_BHWO, padding, block)
-    elif _few_numbers(kernel_KKIO):
+    elif _few_numbers(kernel_KKIO, change_BHWO):
         by_kernel = _product_of_patches(x_BHWI, kernel_KKIO, change_BHWO, *how, few)
     elif _kernel_by_onednn(x_BHWI, kernel_KKIO, few):
         images, change = turn_by_pixel(x_BHWI), turn(change_BHWO, (1, 2, 0, 3))
         by_kernel = onednn.gradient_by_kernel(images, change, _ends(x_BHWI, kernel_KKIO, change_BHWO, *how), strides)
-    elif few:
+    elif few and len(x_BHWI) < _MANY:
         (by_kernel,) = jax.linear_transpose(lambda kernel: _convolve(x_BHWI, kernel, *how), kernel_KKIO)(change_BHWO)
     else:
         by_kernel = _gradient_by_kernel(x_BHWI, kernel_KKIO, change_BHWO, *how)
@@ -295,10 +297,11 @@ def _gradient_by_kernel_in_parts(
     return in_parts(of_part, count_parts(x_BHWI, kernel_KKIO, SUMMED, block), x_BHWI, change_BHWO)[1]
 
 
-def _few_numbers(kernel_KKIO: Array) -> bool:
+def _few_numbers(kernel_KKIO: Array, change_BHWO: Array) -> bool:
     """Whether what lies under a kernel, pixel for pixel, is no large array, and one device has it."""
     numbers = kernel_KKIO.size // kernel_KKIO.shape[-1]
-    return alone() and (numbers <= _NUMBERS or kernel_KKIO.shape[:2] == (1, 1))
+    few = numbers <= _NUMBERS and numbers * _pixels(change_BHWO) <= _PATCHES
+    return alone() and (few or kernel_KKIO.shape[:2] == (1, 1))
 
 
 def _product_of_patches(

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from fer_jax.draws import in_a_row
 from fer_jax.errors import UserError
-from fer_jax.models.convolution import convolve, goes_in_rows, rearranged
+from fer_jax.models.convolution import by_onednn, convolve, goes_in_rows, rearranged
 from fer_jax.models.initial import he_normal
 from fer_jax.models.norms import add_bias
 from fer_jax.models.pooling import convolve_and_pool, largest
@@ -107,12 +107,14 @@ class ConvPoolReLU(nn.Module):
         kernel_size: odd side of the kernel.
         dtype: of the computation.
         blocked: whether to compute in blocks; None: on a CPU with at most 16 input channels and no quicker way.
+        few: see `convolve`.
     """
 
     features: int
     kernel_size: int = 5
     dtype: Any = jnp.float32
     blocked: bool | None = None
+    few: bool = False
 
     @nn.compact
     def __call__(self, x_BHWI: Float[Array, 'B H W I']) -> Float[Array, 'B H//2 W//2 O']:
@@ -123,12 +125,14 @@ class ConvPoolReLU(nn.Module):
         x_BHWI = x_BHWI.astype(self.dtype)
         blocked = self.blocked
         if blocked is None:
-            blocked = rearranged() and i <= 16 and not goes_in_rows(kernel)
+            quicker = goes_in_rows(kernel) or self.few and by_onednn(x_BHWI, self.few)
+            blocked = rearranged() and i <= 16 and not quicker
         pad = self.kernel_size // 2
         if h % 2 or w % 2:
-            return nn.relu(add_bias(max_pool_2x2(convolve(x_BHWI, kernel, (1, 1), [(pad, pad)] * 2)), bias))
+            x_BHWO = convolve(x_BHWI, kernel, (1, 1), [(pad, pad)] * 2, few=self.few)
+            return nn.relu(add_bias(max_pool_2x2(x_BHWO), bias))
         if not blocked:
-            return convolve_and_pool(x_BHWI, kernel, bias, [(pad, pad)] * 2, blocked=False)
+            return convolve_and_pool(x_BHWI, kernel, bias, [(pad, pad)] * 2, blocked=False, few=self.few)
         odd = pad % 2
         pad = (pad - odd) // 2
         # Where the kernel reaches an odd number of pixels, a border of one pixel lets its reach begin with a block:

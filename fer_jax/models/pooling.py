@@ -85,6 +85,7 @@ def convolve_and_pool(
     bias_P: Float[Array, ' P'],
     padding: Sequence[tuple[int, int]],
     blocked: bool,
+    few: bool = False,
 ) -> Float[Array, 'B H2 W2 P']:
     """A convolution of stride 1, the maximum of each four numbers, bias, ReLU; a CPU's cache holds what lies between.
 
@@ -92,11 +93,12 @@ def convolve_and_pool(
         bias_P: added to the maximum, which is as good as to all four.
         blocked: whether the four are channels that lie O/4 apart, P = O/4, instead of 2x2 pixels, H2 = H/2 and P = O,
             whose sides are even.
+        few: see `convolve`.
     """
     padding = tuple(map(tuple, padding))
     if alone():
-        return _convolve_and_pool(x_BHWI, kernel_KKIO, bias_P, padding, blocked)
-    fours, axes = _fours(convolve(x_BHWI, kernel_KKIO, (1, 1), padding), blocked)
+        return _convolve_and_pool(x_BHWI, kernel_KKIO, bias_P, padding, blocked, few)
+    fours, axes = _fours(convolve(x_BHWI, kernel_KKIO, (1, 1), padding, few=few), blocked)
     return jax.nn.relu(add_bias(largest(fours, axes) if rearranged() else jnp.max(fours, axes), bias_P))
 
 
@@ -107,11 +109,11 @@ def _fours(x_BHWC: Array, blocked: bool) -> tuple[Array, tuple[int, ...]]:
     return x_BHWC.reshape(b, h // 2, 2, w // 2, 2, c), (2, 4)
 
 
-def _pooled(x_BHWI: Array, kernel_KKIO: Array, padding: Pads, blocked: bool) -> tuple[Array, Array]:
+def _pooled(x_BHWI: Array, kernel_KKIO: Array, padding: Pads, blocked: bool, few: bool) -> tuple[Array, Array]:
     """The maximum of each of the convolution's fours, and which it is."""
     rows = None if blocked else rows_apart(x_BHWI, kernel_KKIO, padding)
     if rows is None:
-        return _largest_forward(*_fours(convolve_on_cpu(x_BHWI, kernel_KKIO, (1, 1), padding, False), blocked))
+        return _largest_forward(*_fours(convolve_on_cpu(x_BHWI, kernel_KKIO, (1, 1), padding, few), blocked))
     # Rows that come apart are compared as they are: put together first, they are written and read once more.
     b, h, w, o = rows[0].shape
     cut = [row.reshape(b, h, w // 2, 2, o) for row in rows]
@@ -120,33 +122,35 @@ def _pooled(x_BHWI: Array, kernel_KKIO: Array, padding: Pads, blocked: bool) -> 
     return jax.tree.map(stack, *map(_largest_of, fours))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _convolve_and_pool(x_BHWI: Array, kernel_KKIO: Array, bias_P: Array, padding: Pads, blocked: bool) -> Array:
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def _convolve_and_pool(
+    x_BHWI: Array, kernel_KKIO: Array, bias_P: Array, padding: Pads, blocked: bool, few: bool
+) -> Array:
     def of_part(x_BHWI: Array) -> tuple[Array, tuple[()]]:
-        return jax.nn.relu(add_bias(_pooled(x_BHWI, kernel_KKIO, padding, blocked)[0], bias_P)), ()
+        return jax.nn.relu(add_bias(_pooled(x_BHWI, kernel_KKIO, padding, blocked, few)[0], bias_P)), ()
 
-    return in_parts(of_part, _count(x_BHWI, kernel_KKIO), x_BHWI)[0]
+    return in_parts(of_part, _count(x_BHWI, kernel_KKIO, few), x_BHWI)[0]
 
 
-def _count(x_BHWI: Array, kernel_KKIO: Array, images: int = 1) -> int:
+def _count(x_BHWI: Array, kernel_KKIO: Array, few: bool, images: int = 1) -> int:
     # In bfloat16 oneDNN's steps took 109 and 45 ms (wider, shallow network) without parts, 122 and 50 with them.
-    return 1 if by_onednn(x_BHWI, few=False) else count_parts(x_BHWI, kernel_KKIO, images)
+    return 1 if by_onednn(x_BHWI, few) else count_parts(x_BHWI, kernel_KKIO, images)
 
 
 def _convolve_and_pool_forward(
-    x_BHWI: Array, kernel_KKIO: Array, bias_P: Array, padding: Pads, blocked: bool
+    x_BHWI: Array, kernel_KKIO: Array, bias_P: Array, padding: Pads, blocked: bool, few: bool
 ) -> tuple[Array, tuple[Array, ...]]:
     def of_part(x_BHWI: Array) -> tuple[tuple[Array, Array], tuple[()]]:
-        most, which = _pooled(x_BHWI, kernel_KKIO, padding, blocked)
+        most, which = _pooled(x_BHWI, kernel_KKIO, padding, blocked, few)
         out = jax.nn.relu(add_bias(most, bias_P))
         return (out, jnp.where(out > 0, which, jnp.uint8(_NONE))), ()
 
-    (out, which), _ = in_parts(of_part, _count(x_BHWI, kernel_KKIO), x_BHWI)
+    (out, which), _ = in_parts(of_part, _count(x_BHWI, kernel_KKIO, few), x_BHWI)
     return out, (x_BHWI, kernel_KKIO, bias_P, which)
 
 
 def _convolve_and_pool_backward(
-    padding: Pads, blocked: bool, saved: tuple[Array, ...], change: Array
+    padding: Pads, blocked: bool, few: bool, saved: tuple[Array, ...], change: Array
 ) -> tuple[Array, Array, Array]:
     x_BHWI, kernel_KKIO, bias_P, which = saved
 
@@ -156,10 +160,10 @@ def _convolve_and_pool_backward(
         (change,) = _largest_backward((3,) if blocked else (2, 4), which, change)
         sizes = [size + sum(ends) - len(kernel_KKIO) + 1 for size, ends in zip(x_BHWI.shape[1:], padding, strict=False)]
         change_BHWO = change.reshape(len(x_BHWI), *sizes, kernel_KKIO.shape[-1])
-        by_input, by_kernel = gradients((1, 1), padding, False, (x_BHWI, kernel_KKIO), change_BHWO)
+        by_input, by_kernel = gradients((1, 1), padding, few, (x_BHWI, kernel_KKIO), change_BHWO)
         return by_input, (by_kernel, by_bias)
 
-    by_input, (by_kernel, by_bias) = in_parts(of_part, _count(x_BHWI, kernel_KKIO, SUMMED), x_BHWI, which, change)
+    by_input, (by_kernel, by_bias) = in_parts(of_part, _count(x_BHWI, kernel_KKIO, few, SUMMED), x_BHWI, which, change)
     return by_input, by_kernel, by_bias.astype(bias_P.dtype)
 
 

@@ -81,7 +81,7 @@ class Conv(nn.Conv):
         adds_bias: whether the bias is added; if not it is a parameter all the same, which nothing changes.
     """
 
-    use_bias: bool = False  # of flax's
+    use_bias: bool = False  # stays so: of flax's layer, which would add one of its own
     conv_general_dilated: Any = convolve
     adds_bias: bool = True
 
@@ -107,7 +107,7 @@ class ConvPoolReLU(nn.Module):
         kernel_size: odd side of the kernel.
         dtype: of the computation.
         blocked: whether to compute in blocks; None: on a CPU with at most 16 input channels and no quicker way.
-        few: see `convolve`.
+        few: whether oneDNN computes it where it can, see `by_onednn`.
     """
 
     features: int
@@ -123,16 +123,16 @@ class ConvPoolReLU(nn.Module):
         kernel = self.param('kernel', he_normal, shape).astype(self.dtype)
         bias = self.param('bias', nn.initializers.zeros, (self.features,))
         x_BHWI = x_BHWI.astype(self.dtype)
+        few = self.few and by_onednn(x_BHWI, few=True)
         blocked = self.blocked
         if blocked is None:
-            quicker = goes_in_rows(kernel) or self.few and by_onednn(x_BHWI, self.few)
-            blocked = rearranged() and i <= 16 and not quicker
+            blocked = rearranged() and i <= 16 and not few and not goes_in_rows(kernel)
         pad = self.kernel_size // 2
         if h % 2 or w % 2:
-            x_BHWO = convolve(x_BHWI, kernel, (1, 1), [(pad, pad)] * 2, few=self.few)
+            x_BHWO = convolve(x_BHWI, kernel, (1, 1), [(pad, pad)] * 2, few=few)
             return nn.relu(add_bias(max_pool_2x2(x_BHWO), bias))
         if not blocked:
-            return convolve_and_pool(x_BHWI, kernel, bias, [(pad, pad)] * 2, blocked=False, few=self.few)
+            return convolve_and_pool(x_BHWI, kernel, bias, [(pad, pad)] * 2, blocked=False, few=few)
         odd = pad % 2
         pad = (pad - odd) // 2
         # Where the kernel reaches an odd number of pixels, a border of one pixel lets its reach begin with a block:

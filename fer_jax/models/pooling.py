@@ -58,7 +58,10 @@ def _largest_of(parts: Sequence[Array]) -> tuple[Array, Array]:
 
 
 def _in_few_channels(x: Array, axes: tuple[int, ...]) -> bool:
-    """Whether XLA makes quick code of a reduction alone: of 16 channels .17 ms for .60, but .67 for .18 of 2x2."""
+    """Whether XLA makes quick code of a reduction alone.
+
+    Of 16 channels .17 ms for .60, but of 2x2 pixels .67 for .18, and in bfloat16 3.3 for .66.
+    """
     return axes == (x.ndim - 2,) and x.shape[-1] < 32 and x.dtype == jnp.float32
 
 

@@ -164,9 +164,12 @@ def test_gradient_by_kernel_of_large_maps_or_few_images_is_a_plain_convolution(i
     assert (f'tensor<64x{side // 4}x{side}x' in program) == in_rows
 
 
+@pytest.mark.parametrize('one_device', [False, True])
 @pytest.mark.parametrize('pooled', [False, True])
 @pytest.mark.parametrize(('channels', 'kernel'), [(16, 5), (192, 3), (4, 3), (16, 1)])
-def test_no_images_give_no_numbers(pooled, channels, kernel):
+def test_no_images_give_no_numbers(pooled, channels, kernel, one_device, monkeypatch):
+    if one_device:
+        monkeypatch.setattr(jax, 'device_count', lambda: 1)
     x, weights = draw(0, 8, 8, channels), draw(kernel, kernel, channels, channels)
     pads = [(kernel // 2, kernel // 2)] * 2
     pool = lambda x, w, bias: convolve_and_pool(x, w, bias, pads, False)

@@ -11,6 +11,7 @@ import pytest
 from fer_jax.models import create_model, onednn
 from fer_jax.models.convolution import _ends, convolve
 from fer_jax.models.cyclegan import Generator
+from fer_jax.models.layers import ConvPoolReLU
 from tests.models.near import assert_near, draw
 
 
@@ -98,14 +99,45 @@ def test_a_translators_gradients_do_not_depend_on_it(here, monkeypatch):
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
-def test_classifiers_are_left_to_xla_in_float32_so_that_their_programs_are_kept(here, dtype):
+@pytest.mark.parametrize(('images', 'side', 'channels'), [(8, 8, 3), (40, 8, 12), (8, 9, 24)])
+def test_a_pooled_layer_of_few_channels_and_its_gradients_do_not_depend_on_it(
+    here, monkeypatch, images, side, channels, dtype
+):
     if dtype not in onednn.types():
         pytest.skip('this processor has no bfloat16')
-    model, images = create_model('resnet10', 3, dtype), draw(4, 48, 48, 1)
+    whole = lambda *shape: jnp.round(3 * draw(*shape))  # whose sums are exact, so that the same numbers are equal
+    layer = ConvPoolReLU(12, 3, dtype=dtype, few=True)
+    variables = {'params': {'kernel': whole(3, 3, channels, 12), 'bias': whole(12)}}
+
+    def with_gradients(variables, x, change):
+        out, pull = jax.vjp(layer.apply, variables, x)
+        return out, pull(change.astype(out.dtype))
+
+    arrays = variables, whole(images, side, side, channels), whole(images, side // 2, side // 2, 12)
+    with_it = jax.jit(with_gradients)
+    assert '__onednn$convolution' in with_it.lower(*arrays).as_text()
+    found = with_it(*arrays)
+    monkeypatch.setenv('FER_JAX_ONEDNN', '0')
+    plain = jax.jit(lambda *arrays: with_gradients(*arrays))
+    assert '__onednn$' not in plain.lower(*arrays).as_text()
+    near = lambda a, b: assert_near(a, b, 1e-6 if dtype == 'float32' else 1e-2)
+    jax.tree.map(near, found, plain(*arrays))
+
+
+@pytest.mark.parametrize(
+    ('network', 'dtype', 'called'),
+    [('resnet10', 'float32', False), ('resnet10', 'bfloat16', True), ('baseline_cnn', 'float32', True)],
+)
+def test_classifiers_of_many_channels_are_left_to_xla_in_float32_so_that_their_programs_are_kept(
+    here, network, dtype, called
+):
+    if dtype not in onednn.types():
+        pytest.skip('this processor has no bfloat16')
+    model, images = create_model(network, 3, dtype), draw(4, 48, 48, 1)
     variables = jax.eval_shape(model.init, jax.random.key(0), images)
     loss = lambda variables, images: model.apply(variables, images)[0].sum()
     text = jax.jit(jax.grad(loss)).lower(variables, images).as_text()
-    assert ('__onednn$convolution' in text) == (dtype == 'bfloat16')
+    assert ('__onednn$convolution' in text) == called
 
 
 @pytest.mark.parametrize(

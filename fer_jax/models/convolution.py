@@ -360,7 +360,9 @@ def _gradient_by_kernel(
 ) -> Array:
     """A convolution over images as large as its kernel, the output's gradient, which runs over them K times K times."""
     ends = _ends(x_BHWI, kernel_KKIO, change_BHWO, strides, padding)
-    images, kernel = turn(turn_by_pixel(x_BHWI), (2, 0, 1, 3)), turn(change_BHWO, (1, 2, 0, 3))
+    # In two stages where `apart` keeps them apart.
+    images = turn(turn_by_pixel(x_BHWI), (2, 0, 1, 3)) if alone() else turn(x_BHWI, (3, 1, 2, 0))
+    kernel = turn(change_BHWO, (1, 2, 0, 3))
     by_kernel_IKKO = jax.lax.conv_general_dilated(
         images, kernel, (1, 1), ends, rhs_dilation=strides, dimension_numbers=_AXES
     )

@@ -283,7 +283,8 @@ def _gradient_by_input(
         return by_input
     # Written out, since XLA turns the kernel to the order it has quick convolutions for only outside of loops.
     around = [(side - 1 - low, side - 1 - high) for side, (low, high) in zip(kernel_KKIO.shape, padding, strict=False)]
-    return _convolve(change_BHWO, turn(kernel_KKIO, (0, 1, 3, 2))[::-1, ::-1], strides, tuple(around))
+    kernel_KKOI = turn(kernel_KKIO, (0, 1, 3, 2)) if alone() else kernel_KKIO.swapaxes(2, 3)
+    return _convolve(change_BHWO, kernel_KKOI[::-1, ::-1], strides, tuple(around))
 
 
 def _gradient_by_kernel_in_parts(

@@ -138,15 +138,17 @@ def add_bias(x: Float[Array, '*any C'], bias_C: Float[Array, ' C']) -> Float[Arr
 
 
 def _add_bias_backward(like_C: Array, change: Array) -> tuple[Array, Array]:
-    return change, sum_rows(change.reshape(-1, change.shape[-1]).astype(jnp.float32)).astype(like_C.dtype)
+    return change, sum_rows(change.astype(jnp.float32)).astype(like_C.dtype)
 
 
 add_bias.defvjp(lambda x, bias_C: (add_bias(x, bias_C), bias_C), _add_bias_backward)
 
 
-def sum_rows(values_NC: Float[Array, 'N C']) -> Float[Array, ' C']:
-    """The sum over N."""
-    return _sum(values_NC[None])[0]
+def sum_rows(values: Float[Array, '*any C']) -> Float[Array, ' C']:
+    """The sum over all axes but the last."""
+    if not alone():
+        return values.sum(tuple(range(values.ndim - 1)))
+    return _sum(values.reshape(1, -1, values.shape[-1]))[0]
 
 
 def _mean(values_GNC: Float[Array, 'G N C']) -> Float[Array, 'G C']:

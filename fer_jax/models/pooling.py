@@ -159,7 +159,7 @@ def _convolve_and_pool_backward(
 
     def of_part(x_BHWI: Array, which: Array, change: Array) -> tuple[Array, tuple[Array, Array]]:
         kept = jnp.where(which == _NONE, 0, change).astype(jnp.float32)
-        by_bias = sum_rows(kept.reshape(-1, kept.shape[-1]))
+        by_bias = sum_rows(kept)
         (change,) = _largest_backward((3,) if blocked else (2, 4), which, change)
         sizes = [size + sum(ends) - len(kernel_KKIO) + 1 for size, ends in zip(x_BHWI.shape[1:], padding, strict=False)]
         change_BHWO = change.reshape(len(x_BHWI), *sizes, kernel_KKIO.shape[-1])
